@@ -1,0 +1,34 @@
+"""Packaging of r1jax. Each dependency carries the reason it is here."""
+from setuptools import find_packages, setup
+
+setup(
+    name="r1jax",
+    version="0.1.0",
+    description="DeepSeek-R1 and R1-Zero in JAX: sharded models, GRPO, experiment files that declare the stages",
+    license="Apache-2.0",
+    packages=find_packages(include=["r1jax", "r1jax.*"]),
+    python_requires=">=3.11,<3.14",
+    install_requires=[
+        "jax>=0.10.2",  # explicit sharding is the default from here on
+        "flax>=0.12.8",  # flax.struct: the pytree records that cross folders
+        "optax>=0.2.8",  # optimizers, schedules, gradient clipping
+        "orbax-checkpoint>=0.12.8",  # checkpoints: atomic, sharded, restored under another mesh
+        "tensorflow-datasets>=4.9.10",  # data sets as array_record; TensorFlow itself is not needed
+        "importlib_resources",  # tensorflow-datasets imports it and does not declare it
+        "array_record",  # the file format of those data sets
+        "grain>=0.2.18",  # deterministic shuffling with random access: the data cursor is one integer
+        "tokenizers>=0.21",  # tokenizer.json of the hub's folders
+        "safetensors>=0.5",  # weights of the hub's folders
+        "math-verify>=0.9",  # equality of mathematical answers
+        "latex2sympy2_extended>=1.11",  # math-verify's parser, which it leaves unpinned
+        "matplotlib>=3.9",  # curves.png
+        "rich>=13",  # terminal tables
+        "tensorboardX>=2.6",  # tensorboard logs without TensorFlow
+    ],
+    extras_require={
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8"],
+        "tpu": ["jax[tpu]>=0.10.2"],
+        "reference": ["torch==2.13.0", "transformers>=5.0"],  # live comparison with the reference implementation
+    },
+    entry_points={"console_scripts": ["r1jax = r1jax.launch:main"]},
+)
