@@ -1,0 +1,98 @@
+"""One explicit mesh, and one table of rules from logical axes to mesh axes for training and one for rollouts.
+
+Mesh axes: `replica` (data parallel, parameters copied), `fsdp` (data parallel, parameters split), `tensor` (heads,
+FFN and vocabulary split) and `expert` (MoE). A laptop is a mesh of ones. All axes are explicit: a sharding is part
+of an array's type, and a wrong one is an error when tracing, on the CPU as on a pod.
+"""
+import math
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from r1jax.errors import InputError
+
+MESH_AXES = ("replica", "fsdp", "tensor", "expert")
+BATCH = ("replica", "fsdp")  # the mesh axes that a batch is split over
+
+# Training: each weight is split over fsdp along its embed axis and gathered where it is used (ZeRO-3).
+TRAIN_RULES: Mapping[str, Any] = {
+  "layers": None, "embed": "fsdp", "q_heads": "tensor", "kv_heads": "tensor", "head_dim": None, "mlp": "tensor",
+  "vocab": "tensor", "vocab_in": "tensor",
+}
+# Rollouts: nothing is split over fsdp, so that no weight is gathered inside the decode loop.
+ROLLOUT_RULES: Mapping[str, Any] = {**TRAIN_RULES, "embed": None, "vocab_in": None}
+
+
+@dataclass(frozen=True)
+class MeshShape:
+  """Devices along each mesh axis; fsdp = -1 takes all that the others leave."""
+
+  replica: int = 1
+  fsdp: int = -1
+  tensor: int = 1
+  expert: int = 1
+
+  def resolve(self, num_devices: int) -> tuple[int, int, int, int]:
+    """The four sizes for num_devices devices; InputError if they do not multiply to it."""
+    sizes = list(astuple(self))
+    for name, size in zip(MESH_AXES, sizes, strict=True):
+      if size < 1 and not (name == "fsdp" and size == -1):
+        raise InputError(f"mesh.{name}", size, "It must be at least 1 (fsdp may be -1: all that is left).")
+    if self.fsdp == -1:
+      sizes[1] = max(1, num_devices // (self.replica * self.tensor * self.expert))
+    if math.prod(sizes) != num_devices:
+      shape = " x ".join(f"{n} {s}" for n, s in zip(MESH_AXES, sizes, strict=True))
+      raise InputError("mesh", f"{shape} = {math.prod(sizes)} devices, but there are {num_devices}",
+                       "Make the product of the axes equal the number of devices.")
+    return tuple(sizes)
+
+
+def make_mesh(shape: MeshShape, devices: list | None = None) -> Mesh:
+  """The explicit mesh of all four axes over `devices` (default: all of this run's)."""
+  devices = jax.devices() if devices is None else devices
+  return jax.make_mesh(shape.resolve(len(devices)), MESH_AXES, axis_types=(AxisType.Explicit,) * 4, devices=devices)
+
+
+def partition_spec(axes: tuple[str, ...], rules: Mapping[str, Any]) -> P:
+  """The PartitionSpec of a weight with these logical axes."""
+  return P(*(rules[a] for a in axes))
+
+
+def check_divisible(name: str, shape: tuple[int, ...], spec: P, mesh: Mesh) -> None:
+  """InputError if a dimension of `shape` cannot be split evenly over the mesh axes that `spec` gives it."""
+  for size, axes in zip(shape, spec, strict=True):
+    axes = () if axes is None else (axes,) if isinstance(axes, str) else axes
+    parts = math.prod(mesh.shape[a] for a in axes)
+    if size % parts:
+      raise InputError(f"mesh.{'*'.join(axes)}", f"{parts} devices cannot share {name} with shape {shape}",
+                       f"Choose a size that divides {size}.")
+
+
+def batch_sharding(mesh: Mesh, ndim: int, axis: int = 0) -> NamedSharding:
+  """Dimension `axis` split over the batch axes, all others whole."""
+  spec = [None] * ndim
+  spec[axis] = BATCH
+  return NamedSharding(mesh, P(*spec))
+
+
+def put_batch(mesh: Mesh, tree, axis: int = 0):
+  """Host arrays -> global arrays with dimension `axis` split over the batch axes."""
+  def put(x):
+    x = np.asarray(x)
+    return jax.device_put(x, batch_sharding(mesh, x.ndim, axis))
+  return jax.tree.map(put, tree)
+
+
+def batch_parts(mesh: Mesh) -> int:
+  """Number of pieces that a batch is split into."""
+  return math.prod(mesh.shape[a] for a in BATCH)
+
+
+def replicate(mesh: Mesh, tree):
+  """Every leaf whole on every device."""
+  return jax.device_put(tree, NamedSharding(mesh, P()))
