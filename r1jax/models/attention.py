@@ -34,19 +34,39 @@ def attend(q, k, v, mask) -> jax.Array:
   return out.reshape(B, T, H, h, out_sharding=jax.P(batch, None, heads, None))
 
 
+def in_chunks(f, chunk: int, *arrays):
+  """f over the T axis of arrays [B, T, ...], `chunk` positions at a time in a scan; f must treat positions alone.
+
+  T is padded with zeros to a multiple of chunk and the padding dropped from the result, a tree of [B, T, ...].
+  """
+  T = arrays[0].shape[1]
+  if chunk >= T:
+    return f(*arrays)
+  n = -(-T // chunk)
+
+  def split(x):  # [B, T, ...] -> [n, B, chunk, ...]
+    x = jnp.pad(x, [(0, 0), (0, n * chunk - T)] + [(0, 0)] * (x.ndim - 2))
+    batch, _, *rest = jax.typeof(x).sharding.spec
+    x = x.reshape(x.shape[0], n, chunk, *x.shape[2:], out_sharding=jax.P(batch, None, None, *rest))
+    return jnp.moveaxis(x, 1, 0)
+
+  def join(x):  # [n, B, chunk, ...] -> [B, T, ...]
+    _, batch, _, *rest = jax.typeof(x).sharding.spec
+    x = jnp.moveaxis(x, 0, 1)
+    return x.reshape(x.shape[0], n * chunk, *x.shape[3:], out_sharding=jax.P(batch, None, *rest))[:, :T]
+
+  _, out = jax.lax.scan(lambda _, xs: (None, f(*xs)), None, tuple(split(x) for x in arrays))
+  return jax.tree.map(join, out)
+
+
 def attend_in_chunks(q, k, v, q_positions, k_positions, q_segments, k_segments, chunk: int | None) -> jax.Array:
   """attend(), `chunk` queries at a time and recomputed in the backward pass: scores are [.., chunk, S] in memory."""
-  T = q.shape[1]
-  if chunk is None or T <= chunk:
+  if chunk is None or q.shape[1] <= chunk:
     return attend(q, k, v, visible(q_positions, k_positions, q_segments, k_segments))
+  segments = () if q_segments is None else (q_segments,)
 
   @jax.checkpoint
-  def block(q, positions, segments):
-    return attend(q, k, v, visible(positions, k_positions, segments, k_segments))
+  def block(q, positions, *segments):
+    return attend(q, k, v, visible(positions, k_positions, *segments, *([k_segments] if segments else [])))
 
-  def cut(x, start):
-    return None if x is None else jax.lax.slice_in_dim(x, start, min(start + chunk, T), axis=1)
-
-  # Unrolled, T / chunk blocks: a scan would need T to be a multiple and would keep every block's keys as residuals.
-  blocks = [block(cut(q, s), cut(q_positions, s), cut(q_segments, s)) for s in range(0, T, chunk)]
-  return jnp.concatenate(blocks, axis=1)
+  return in_chunks(block, chunk, q, q_positions, *segments)

@@ -1,0 +1,1 @@
+"""Rewards by rule: format and accuracy, the latter in worker processes that never import jax."""

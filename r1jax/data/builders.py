@@ -1,0 +1,251 @@
+"""TFDS builders of question sets, written as array_record and read without TensorFlow.
+
+A set lives under data_dir/BUILDER/LABEL-KEY/VERSION, where KEY is a hash of everything that decides its
+content: the bytes of the file or the code of the generator, and every field of the source. So a changed file
+is another set and is built anew; a stale one is never read. TFDS writes to a folder
+incomplete.XXXXXX_VERSION and renames it at the end, so a killed build leaves nothing under the final name.
+"""
+
+import abc
+import contextlib
+import dataclasses
+import hashlib
+import inspect
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import absl.logging
+import tensorflow_datasets as tfds
+
+from r1jax.data import countdown
+from r1jax.data.questions import HELD_OUT, TRAIN, Generated, Jsonl, Question, split_of
+from r1jax.errors import InputError
+
+# name -> generator(seed, count, **parameters) -> `count` distinct questions. The source of the module that
+# defines the function is part of the key of its sets, so wrap a function of another module there, not here.
+GENERATORS: dict[str, Callable[..., Sequence[Question]]] = {
+  "countdown": countdown.countdown,
+  "sums": countdown.sums,
+}
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Question))
+GROUPED_DIGITS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+
+
+@dataclasses.dataclass(eq=False)
+class SourceConfig(tfds.core.BuilderConfig):
+  """What a builder needs: the source, and for a file the SHA-256 of the bytes that named the set."""
+
+  source: Jsonl | Generated | None = None
+  sha256: str = ""
+
+
+class _QuestionsBuilder(tfds.core.GeneratorBasedBuilder):
+  """Writes the questions of `_questions` into the splits that questions.split_of gives."""
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  @abc.abstractmethod
+  def _questions(self) -> Sequence[Question]:
+    """All questions of the source, in order."""
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict({name: tfds.features.Text() for name in FIELDS}),
+      disable_shuffling=True,  # the order of the file; prompts.question_stream shuffles
+    )
+
+  def _split_generators(self, dl_manager):
+    del dl_manager
+    by_split = {TRAIN: [], HELD_OUT: []}
+    for question in self._questions():
+      by_split[split_of(question.text, self.builder_config.source.held_out)].append(question)
+    # TFDS cannot write an empty split; load_questions explains one that is asked for.
+    return {name: self._generate_examples(questions) for name, questions in by_split.items() if questions}
+
+  def _generate_examples(self, questions: Sequence[Question]) -> Iterator[tuple[int, dict[str, str]]]:
+    for index, question in enumerate(questions):
+      yield index, dataclasses.asdict(question)
+
+  def _log_download_bytes(self) -> None:
+    """Nothing is downloaded, so TFDS need not print that it is of unknown size."""
+
+  def _log_download_done(self) -> None:
+    """As above."""
+
+
+class LocalQuestions(_QuestionsBuilder):
+  """Questions out of a local JSONL file."""
+
+  def _questions(self) -> Sequence[Question]:
+    source = self.builder_config.source
+    content = _read_bytes(source.path)
+    if hashlib.sha256(content).hexdigest() != self.builder_config.sha256:
+      raise InputError(str(source.path), "the file changed while it was being read", "Start again")
+    return parse_jsonl(content, source)
+
+
+class GeneratedQuestions(_QuestionsBuilder):
+  """Questions of an in-process generator."""
+
+  def _questions(self) -> Sequence[Question]:
+    source = self.builder_config.source
+    return GENERATORS[source.generator](source.seed, source.count, **dict(source.parameters))
+
+
+def prepare(source: Jsonl | Generated, data_dir: str | os.PathLike[str]) -> tfds.core.DatasetBuilder:
+  """The builder of a source, its set ready to be read under data_dir; built if it is not there.
+
+  Several processes may do this at once: the first that ends wins, and the others read what it wrote.
+
+  Raises:
+    InputError: a bad file or line, a generator's parameter, a folder that cannot be written.
+  """
+  config = _config(source)
+  builder_class = LocalQuestions if isinstance(source, Jsonl) else GeneratedQuestions
+  root = os.path.abspath(os.path.expanduser(data_dir))
+
+  def new_builder():
+    return builder_class(data_dir=root, config=config, file_format="array_record")
+
+  with _quiet():
+    builder = new_builder()
+    if builder.is_prepared():
+      return builder
+    if builder.data_path.exists():
+      found = "the data set is damaged (its description is missing)"
+      raise InputError(str(builder.data_path), found, "Delete that folder")
+    try:
+      builder.download_and_prepare()
+    except OSError as error:
+      builder = new_builder()  # another process may have built it meanwhile, and then the rename fails
+      if not builder.is_prepared():
+        found = f"the data set cannot be written ({error})"
+        raise InputError(f"data_dir={root}", found, "Give a folder that can be written") from error
+    return builder
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Without TFDS's progress bars and its warnings that a config is custom and a set not yet there."""
+  tfds.disable_progress_bar()
+  before = absl.logging.get_verbosity()
+  absl.logging.set_verbosity(absl.logging.ERROR)
+  try:
+    yield
+  finally:
+    absl.logging.set_verbosity(before)
+
+
+def parse_jsonl(content: bytes, source: Jsonl) -> list[Question]:
+  """The questions of a JSONL file's bytes; blank lines are skipped, duplicates are kept.
+
+  Raises:
+    InputError: naming file and line for text that is not UTF-8, a line that is not a JSON object, a missing
+      field, an empty question, an answer that is empty or does not match answer_pattern; a file without rows.
+  """
+  try:
+    text = content.decode("utf-8-sig")
+  except UnicodeDecodeError as error:
+    line = content.count(b"\n", 0, error.start) + 1
+    byte = f"byte 0x{content[error.start]:02x} is not UTF-8"
+    raise InputError(f"{source.path}:{line}", byte, "Save the file as UTF-8") from None
+  questions = []
+  # Not splitlines(): it would also cut at U+2028 and others, which JSON allows within a string.
+  for number, line in enumerate(text.split("\n"), start=1):
+    if source.max_rows is not None and len(questions) >= source.max_rows:
+      break
+    if line.strip():
+      questions.append(_parse_row(line, number, source))
+  if not questions:
+    raise InputError(str(source.path), "the file has no rows", "Give one JSON object a line")
+  return questions
+
+
+def _parse_row(line: str, number: int, source: Jsonl) -> Question:
+  where = f"{source.path}:{number}"
+  try:
+    # Decimals as they are written: 0.10 stays "0.10".
+    row = json.loads(line, parse_float=str, parse_constant=_reject_constant)
+  except (ValueError, RecursionError) as error:
+    raise InputError(where, f"not JSON ({error}): {_excerpt(line)}", "Correct or remove the line") from None
+  if not isinstance(row, dict):
+    raise InputError(where, f"not a JSON object: {_excerpt(line)}", "Give one JSON object a line")
+  text = _text_field(row, source.question_field, "question_field", where)
+  answer = _text_field(row, source.answer_field, "answer_field", where)
+  if source.answer_pattern is not None:
+    matches = re.findall(source.answer_pattern, answer)
+    if not matches or not matches[-1].strip():
+      raise InputError(
+        f"{where}, field {source.answer_field!r}",
+        f"no answer where answer_pattern {source.answer_pattern!r} looks, in {_excerpt(answer, tail=True)}",
+        "Correct the line or answer_pattern",
+      )
+    answer = matches[-1].strip()
+  if source.remove_commas:
+    answer = GROUPED_DIGITS.sub(lambda match: match[0].replace(",", ""), answer)
+  return Question(f"{_label(source)}:{number}", text, answer, source.kind, source.language)
+
+
+def _text_field(row: dict, name: str, option: str, where: str) -> str:
+  if name not in row:
+    found = f"no field {name!r}; the row has {sorted(row)}"
+    raise InputError(where, found, f"Name the right field in {option} or correct the line")
+  value = row[name]
+  if isinstance(value, int) and not isinstance(value, bool):
+    value = str(value)
+  if not isinstance(value, str):
+    raise InputError(f"{where}, field {name!r}", _excerpt(json.dumps(value)), "Give text or a number")
+  if not value.strip():
+    raise InputError(f"{where}, field {name!r}", "it is empty", "Fill it in or remove the line")
+  try:
+    value.encode("utf-8")
+  except UnicodeEncodeError:
+    found = "half of a surrogate pair"
+    raise InputError(f"{where}, field {name!r}", found, "Correct the \\u escape") from None
+  return value.strip()
+
+
+def _reject_constant(name: str):
+  raise ValueError(f"{name} is not a JSON value")
+
+
+def _excerpt(text: str, tail: bool = False, width: int = 80) -> str:
+  if len(text) <= width:
+    return repr(text)
+  return "..." + repr(text[-width:]) if tail else repr(text[:width]) + "..."
+
+
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+  try:
+    return Path(path).expanduser().read_bytes()
+  except FileNotFoundError:
+    raise InputError(str(path), "no such file", "Give the path of a JSONL file") from None
+  except IsADirectoryError:
+    raise InputError(str(path), "a folder", "Give the path of a JSONL file inside it") from None
+  except OSError as error:
+    raise InputError(str(path), f"cannot be read ({error.strerror})", "Give a readable JSONL file") from None
+
+
+def _label(source: Jsonl) -> str:
+  """ "gsm8k/train.jsonl": says which file a question is from wherever the folder above lies."""
+  path = Path(os.path.abspath(Path(source.path).expanduser()))
+  return f"{path.parent.name}/{path.name}"
+
+
+def _config(source: Jsonl | Generated) -> SourceConfig:
+  fields = dataclasses.asdict(source)
+  if isinstance(source, Jsonl):
+    label = fields["path"] = _label(source)
+    content = _read_bytes(source.path)
+  else:
+    label = source.generator
+    content = inspect.getsource(inspect.getmodule(GENERATORS[source.generator])).encode("utf-8")
+  sha256 = hashlib.sha256(content).hexdigest()
+  key = hashlib.sha256(json.dumps([fields, sha256], sort_keys=True).encode("utf-8")).hexdigest()[:16]
+  name = re.sub(r"\W+", "_", label.removesuffix(".jsonl"), flags=re.ASCII).strip("_")
+  return SourceConfig(name=f"{name}-{key}", description=f"questions of {label}", source=source, sha256=sha256)

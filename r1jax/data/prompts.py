@@ -1,0 +1,212 @@
+"""From a source of questions to the rows of tokens that the sampler starts from.
+
+    source -> load_questions -> question_stream -> draw(cursor) -> encode_prompts
+
+The position in the data is one integer: stream[i] is the same question in every process and after a restart.
+"""
+
+import hashlib
+import inspect
+import json
+import operator
+import os
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from r1jax.data import builders
+from r1jax.data.questions import HELD_OUT, TRAIN, Generated, Jsonl, Question
+from r1jax.data.templates import Template, render
+from r1jax.data.tokenizer import Tokenizer
+from r1jax.errors import InputError
+
+ALL = "all"
+
+
+class QuestionSet(Sequence[Question]):
+  """Random access to the questions of a split; each access reads and decodes one record."""
+
+  def __init__(self, records: Sequence[dict[str, bytes]]):
+    self._records = records
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index):
+    if isinstance(index, slice):
+      return [self[i] for i in range(len(self))[index]]
+    record = self._records[range(len(self))[operator.index(index)]]
+    return Question(**{name: record[name].decode("utf-8") for name in builders.FIELDS})
+
+
+def check(source: Jsonl | Generated) -> None:
+  """Checks the fields of a source without opening its file or building anything.
+
+  Raises:
+    InputError: naming the field, its value and the remedy.
+  """
+  if isinstance(source, Jsonl):
+    _check_jsonl(source)
+  elif isinstance(source, Generated):
+    _check_generated(source)
+  else:
+    raise InputError("source of questions", repr(source), "Give a Jsonl or a Generated")
+
+
+def load_questions(
+  source: Jsonl | Generated, split: str, data_dir: str | os.PathLike[str]
+) -> Sequence[Question]:
+  """The questions of one split, in the order of the source, with random access ("all": train, then held_out).
+
+  Args:
+    source: where they come from.
+    split: "train", "held_out", or "all" for a benchmark that is read whole.
+    data_dir: the folder of built data sets; the set is built there the first time.
+
+  Raises:
+    InputError: a bad field, file or line, or a split that is empty.
+  """
+  check(source)
+  if split not in (TRAIN, HELD_OUT, ALL):
+    raise InputError("split", repr(split), f"Give {TRAIN!r}, {HELD_OUT!r} or {ALL!r}")
+  builder = builders.prepare(source, data_dir)
+  counts = {name: info.num_examples for name, info in builder.info.splits.items()}
+  if split != ALL and split not in counts:
+    raise InputError(
+      f"split {split!r} of {source}", f"it is empty ({counts})", "Change held_out or give more questions"
+    )
+  return QuestionSet(builder.as_data_source("+".join(counts) if split == ALL else split))
+
+
+def question_stream(questions: Sequence[Question], seed: int):
+  """An endless stream of questions, a grain.MapDataset with random access.
+
+  stream[i] depends on (questions, seed, i) only. Every len(questions) items are one epoch: all questions
+  once, in an order of its own.
+
+  Args:
+    questions: any sequence of Question.
+    seed: any integer.
+  """
+  if not len(questions):
+    raise InputError("question_stream", "no questions", "Give at least one question")
+  import grain  # here, because grain imports jax and most users of this module do not need it
+
+  # grain adds the number of the epoch to the seed, so seed 0's second epoch would be seed 1's first: hash it.
+  spread = int.from_bytes(hashlib.sha256(f"questions {operator.index(seed)}".encode()).digest()[:4], "big")
+  return grain.MapDataset.source(questions).shuffle(seed=spread).repeat(None)
+
+
+def draw(stream, cursor: int, n: int) -> tuple[list[Question], int]:
+  """The next n questions of a stream from position `cursor`, and the next cursor."""
+  if cursor < 0 or n < 1:
+    raise InputError("draw", f"cursor={cursor}, n={n}", "Give a cursor of at least 0 and n of at least 1")
+  cursor = operator.index(cursor)
+  return [stream[i] for i in range(cursor, cursor + n)], cursor + n
+
+
+def encode_prompts(
+  questions: Sequence[Question], template: Template, tokenizer: Tokenizer, max_prompt_length: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Renders and tokenizes questions; rows are padded on the LEFT, so that every prompt ends in the last slot.
+
+  Tell padding from text by the lengths, not by the id: some tokenizers pad with a token that prompts contain.
+
+  Args:
+    questions: N questions.
+    template: the text around each, and the prefill that ends the prompt.
+    tokenizer: its beginning-of-text token comes first where the tokenizer asks for it.
+    max_prompt_length: P, in tokens.
+
+  Returns:
+    tokens: int32 [N, P]; lengths: int32 [N], prompt tokens in each row.
+
+  Raises:
+    InputError: a prompt longer than P, or with a word the tokenizer lacks; it names the question.
+  """
+  rows = [_encode_prompt(question, template, tokenizer) for question in questions]
+  too_long = [i for i, row in enumerate(rows) if len(row) > max_prompt_length]
+  if too_long:
+    worst = max(too_long, key=lambda i: len(rows[i]))
+    raise InputError(
+      f"question {questions[worst].id}",
+      f"its prompt has {len(rows[worst])} tokens, max_prompt_length is {max_prompt_length} "
+      f"({len(too_long)} of these {len(rows)} prompts are too long, this one most)",
+      f"Set max_prompt_length to at least {len(rows[worst])} or remove the question",
+    )
+  tokens = np.full((len(rows), max_prompt_length), tokenizer.pad_id, np.int32)
+  for slots, row in zip(tokens, rows, strict=True):
+    slots[max_prompt_length - len(row) :] = row
+  return tokens, np.array([len(row) for row in rows], np.int32)
+
+
+def _encode_prompt(question: Question, template: Template, tokenizer: Tokenizer) -> list[int]:
+  try:
+    ids = tokenizer.encode(render(template, question.text))
+  except InputError as error:
+    raise InputError(f"question {question.id}, {error.where}", error.found, error.remedy) from None
+  if tokenizer.adds_bos and ids[:1] != [tokenizer.bos_id]:
+    ids = [tokenizer.bos_id, *ids]
+  if not ids:
+    raise InputError(f"question {question.id}", "its prompt has no tokens", "Give the question a text")
+  return ids
+
+
+def _check_jsonl(source: Jsonl) -> None:
+  fits = isinstance(source.path, str | os.PathLike) and os.fspath(source.path)
+  _require(fits, source, "path", "Give a file's path")
+  for name in ("question_field", "answer_field", "kind", "language"):
+    value = getattr(source, name)
+    _require(isinstance(value, str) and value, source, name, "Give a name")
+  _check_held_out(source)
+  fits = source.max_rows is None or (_is_int(source.max_rows) and source.max_rows >= 1)
+  _require(fits, source, "max_rows", "Give at least 1, or None for all")
+  _require(isinstance(source.remove_commas, bool), source, "remove_commas", "Give True or False")
+  if source.answer_pattern is None:
+    return
+  remedy = 'Give a regular expression with one group, such as "#### (.+)"'
+  try:
+    groups = re.compile(source.answer_pattern).groups
+  except (re.error, TypeError) as error:
+    raise InputError("Jsonl.answer_pattern", f"{source.answer_pattern!r} ({error})", remedy) from None
+  _require(groups == 1, source, "answer_pattern", remedy)
+
+
+def _check_generated(source: Generated) -> None:
+  names = sorted(builders.GENERATORS)
+  _require(source.generator in names, source, "generator", f"Give one of {names}")
+  _require(_is_int(source.count) and source.count >= 1, source, "count", "Give at least 1")
+  _require(_is_int(source.seed), source, "seed", "Give an integer")
+  _check_held_out(source)
+  generate = builders.GENERATORS[source.generator]
+  try:
+    inspect.signature(generate).bind(source.seed, source.count, **dict(source.parameters))
+    json.dumps(source.parameters)  # the key of the built set is made of this
+  except (TypeError, ValueError) as error:
+    known = list(inspect.signature(generate).parameters)[2:]
+    raise InputError(
+      "Generated.parameters", f"{source.parameters!r} ({error})", f"Give names and values out of {known}"
+    ) from None
+  try:
+    generate(source.seed, 1, **dict(source.parameters))  # one question, to let the generator judge the values
+  except InputError:
+    raise
+  except (TypeError, ValueError) as error:
+    remedy = f"See the docstring of {generate.__name__}"
+    raise InputError("Generated.parameters", f"{source.parameters!r} ({error})", remedy) from None
+
+
+def _check_held_out(source: Jsonl | Generated) -> None:
+  share = source.held_out
+  fits = isinstance(share, int | float) and 0 < share < 1
+  _require(fits, source, "held_out", "Give a share between 0 and 1, both exclusive")
+
+
+def _is_int(value: object) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _require(holds: object, source: Jsonl | Generated, name: str, remedy: str) -> None:
+  if not holds:
+    raise InputError(f"{type(source).__name__}.{name}", repr(getattr(source, name)), remedy)

@@ -1,0 +1,106 @@
+"""The records of the data side: a question, and the two sources that questions come from.
+
+Here too is the one rule that decides which questions are held out, so that no builder can have its own.
+"""
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+TRAIN = "train"
+HELD_OUT = "held_out"
+
+
+@dataclass(frozen=True)
+class Question:
+  """One question with a determinate answer.
+
+  Attributes:
+    id: names the question in messages and logs; unique within a source. For a file "folder/file.jsonl:LINE".
+    text: the question as the user would ask it, without any template.
+    answer: the gold answer, always text ("72", "\\frac{1}{2}").
+    kind: what sort of check the answer wants ("maths", "countdown", ...).
+    language: ISO 639-1 code of the question.
+  """
+
+  id: str
+  text: str
+  answer: str
+  kind: str = "maths"
+  language: str = "en"
+
+
+@dataclass(frozen=True)
+class Jsonl:
+  """Questions out of a local JSONL file, one JSON object a line.
+
+  Attributes:
+    path: the file. A relative path counts from the working directory.
+    question_field: the field that holds the question.
+    answer_field: the field that holds the gold answer (text or a number).
+    answer_pattern: a regular expression with one group that takes the gold answer out of answer_field; the
+      last match counts. GSM8K: "#### (.+)". None takes the whole field.
+    remove_commas: "1,234" becomes "1234" in the gold answer. Off by default, for "(1,234)" may be a pair.
+    held_out: the share of questions (0 to 1, exclusive) that is held out, decided by each question's text.
+    max_rows: read only the first rows of the file; None reads all.
+    kind, language: copied into every Question.
+  """
+
+  path: str | os.PathLike[str]
+  question_field: str = "question"
+  answer_field: str = "answer"
+  answer_pattern: str | None = None
+  held_out: float = 0.1
+  max_rows: int | None = None
+  kind: str = "maths"
+  language: str = "en"
+  remove_commas: bool = False
+
+
+@dataclass(frozen=True)
+class Generated:
+  """Questions made in the process by a named generator of builders.GENERATORS.
+
+  Attributes:
+    generator: its name ("sums", "countdown").
+    count: how many distinct questions, both splits together.
+    seed: the same seed and count give the same questions.
+    held_out: the share of questions (0 to 1, exclusive) that is held out.
+    parameters: keyword arguments of the generator, as a mapping or (name, value) pairs; kept as sorted pairs,
+      so that the record can be hashed and written as JSON.
+  """
+
+  generator: str = "sums"
+  count: int = 10_000
+  seed: int = 0
+  held_out: float = 0.1
+  parameters: tuple[tuple[str, object], ...] | Mapping[str, object] = ()
+
+  def __post_init__(self):
+    pairs = self.parameters.items() if isinstance(self.parameters, Mapping) else self.parameters
+    try:
+      frozen = tuple(sorted((name, _frozen(value)) for name, value in pairs))
+    except (TypeError, ValueError):
+      return  # not pairs at all: prompts.check says so, with the name of the field
+    object.__setattr__(self, "parameters", frozen)
+
+
+def _frozen(value: object) -> object:
+  return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def normalise(text: str) -> str:
+  """The form of a question under which duplicates are equal: width, case and all white space are ignored."""
+  return "".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def split_of(text: str, held_out: float) -> str:
+  """ "train" or "held_out" for a question, by a hash of its normalised text.
+
+  It depends on nothing else, so a question that occurs twice, in one file or in two, falls on one side, and a
+  larger held_out only moves questions from train to held_out.
+  """
+  digest = hashlib.sha256(normalise(text).encode("utf-8")).digest()
+  return HELD_OUT if int.from_bytes(digest[:8], "big") < held_out * 2**64 else TRAIN

@@ -1,0 +1,133 @@
+"""Accuracy over several samples a question: pass@1, pass@k, cons@k (R1, arXiv V2, appendix D.1), with
+intervals.
+
+The paper gives no intervals; theirs is ours. The samples of one question are not independent of each other,
+so the question is the unit: a question more narrows the interval, a sample more of the same question
+narrows it only as far as the answers to it vary.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from r1jax.errors import InputError
+
+_Z = 1.959963984540054  # the 97.5% point of the standard normal: a two-sided 95% interval
+
+
+@dataclass(frozen=True)
+class Accuracy:
+  """An estimated share in [0, 1] with its 95% interval.
+
+  questions, samples: how many questions it is over, and how many samples of them in all.
+  """
+
+  mean: float
+  low: float
+  high: float
+  questions: int
+  samples: int
+
+
+def pass_at_1(correct: np.ndarray) -> Accuracy:
+  """pass@1 = (1/k) sum_i p_i, the mean over the k samples of a question, averaged over questions (appendix
+  D.1).
+
+  correct: [questions, k], each 0 or 1. The interval is Wilson's with the effective number of samples of
+  `_interval`; for k = 1 it is the plain Wilson interval. Raises InputError for another shape or other values.
+  """
+  correct = _checked(correct)
+  return _estimate(correct.mean(axis=1), samples=correct.size)
+
+
+def pass_at_k(correct: np.ndarray, k: int) -> Accuracy:
+  """Share of questions with a right answer among k samples, unbiased from n >= k samples of each.
+
+  Per question 1 - C(n - c, k) / C(n, k), c of its n samples being right (Chen et al. 2021, equation 1).
+  correct: [questions, n], each 0 or 1. Raises InputError when k is not in 1..n.
+  """
+  correct = _checked(correct)
+  n = correct.shape[1]
+  if not 1 <= k <= n:
+    raise InputError("pass_at_k", f"k = {k} with {n} samples a question", f"Give a k from 1 to {n}.")
+  wrong = n - correct.sum(axis=1).astype(int)
+  shares = np.array([1.0 - math.comb(w, k) / math.comb(n, k) for w in wrong.tolist()])
+  return _estimate(shares, samples=correct.size)
+
+
+def cons_at_k(
+  answers: Sequence[Sequence[str | None]], gold: Sequence[str], equal: Callable[[str, str], bool]
+) -> Accuracy:
+  """cons@k: share of questions whose majority answer is right (appendix D.1: 64 samples for AIME 2024).
+
+  answers: per question its k extracted answers, None where there was none. gold: one a question. equal:
+  equal(answer, gold) -> bool, also used to put equal answers together before they are counted. A question
+  without any answer is wrong. Raises InputError when the two lengths differ.
+  """
+  if len(answers) != len(gold):
+    found = f"{len(answers)} questions with {len(gold)} gold answers"
+    raise InputError("cons_at_k", found, "Give one gold answer a question.")
+  votes = [majority_answer(sampled, equal) for sampled in answers]
+  right = [vote is not None and equal(vote, g) for vote, g in zip(votes, gold, strict=True)]
+  correct = _checked(np.array(right, dtype=float).reshape(-1, 1))
+  return _estimate(correct[:, 0], samples=sum(len(sampled) for sampled in answers))
+
+
+def majority_answer(answers: Sequence[str | None], equal: Callable[[str, str], bool]) -> str | None:
+  """The most frequent answer, counting equal ones together; of a tie, the one seen first. None does not vote.
+
+  An answer joins the first group whose first member it equals. None when nobody votes.
+  """
+  groups: dict[str, int] = {}
+  joined: dict[str, str] = {}  # each distinct text is compared once
+  for answer in answers:
+    if answer is None:
+      continue
+    if answer not in joined:
+      joined[answer] = next((first for first in groups if equal(answer, first)), answer)
+    groups[joined[answer]] = groups.get(joined[answer], 0) + 1
+  return max(groups, key=groups.__getitem__, default=None)
+
+
+def _checked(correct: np.ndarray) -> np.ndarray:
+  correct = np.asarray(correct, dtype=float)
+  if correct.ndim != 2 or correct.size == 0:
+    raise InputError("correct", f"array of shape {correct.shape}", "Give [questions, k], neither of them 0.")
+  if not np.isin(correct, (0.0, 1.0)).all():
+    raise InputError("correct", "values other than 0 and 1", "Give one boolean a sample.")
+  return correct
+
+
+def _estimate(shares: np.ndarray, samples: int) -> Accuracy:
+  """Accuracy from one share in [0, 1] for each question, [questions]."""
+  mean = float(shares.mean())
+  low, high = _interval(shares, samples)
+  return Accuracy(mean, low, high, questions=len(shares), samples=samples)
+
+
+def _interval(shares: np.ndarray, samples: int) -> tuple[float, float]:
+  """95% Wilson interval with the number of independent samples that the spread between questions is worth.
+
+  n = p (1 - p) / (s^2 / Q), with p the mean and s^2 the sample variance of the Q per-question shares: the
+  effective sample size of cluster sampling. Never more than the samples there are, never less than Q, which
+  is also what is taken where all shares are 0 or all are 1 and the spread says nothing.
+  """
+  questions, p = len(shares), float(shares.mean())
+  spread = float(shares.var(ddof=1)) if questions > 1 else 0.0
+  n = float(questions)
+  if spread > 0:
+    n = min(max(p * (1 - p) * questions / spread, n), samples)
+  return wilson(p, n)
+
+
+def wilson(p: float, n: float) -> tuple[float, float]:
+  """Wilson's 95% interval of a share p observed on n independent samples.
+
+  (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n), with z = 1.96.
+  """
+  centre = p + _Z**2 / (2 * n)
+  half = _Z * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n * n))
+  scale = 1 + _Z**2 / n
+  return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)

@@ -1,0 +1,140 @@
+"""Rule rewards of R1-Zero: accuracy + format, "with the same weight" (R1, Nature, equation 4)."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from r1jax.errors import InputError
+from r1jax.rewards.format import format_reward
+from r1jax.rewards.maths import check_gold, extract_answer, verify_plain
+from r1jax.rewards.pool import VerifierPool
+from r1jax.rewards.score import SCORED, UNPARSABLE, Score, counts
+
+__all__ = ["PARTS", "RuleRewards", "Sample", "Score", "Scoring", "check_golds", "counts"]
+
+PARTS = ("accuracy", "format")
+_Verdict = tuple[bool, str]
+
+
+@dataclass(frozen=True)
+class Sample:
+  """A response to be scored.
+
+  response: the sampled text, without the prompt. prefill: what the template had already written of the
+  answer. gold: the reference answer. truncated: the response was cut at the maximum length.
+  """
+
+  response: str
+  gold: str
+  truncated: bool
+  prefill: str = ""
+
+
+class Scoring:
+  """Scores on their way, from `RuleRewards.submit`."""
+
+  def __init__(self, weights: Mapping[str, float], pending: Sequence[tuple[dict, "_Verdict | Future"]]):
+    self._weights, self._pending = weights, pending
+
+  def done(self) -> bool:
+    """Whether result() would return at once."""
+    return all(verdict.done() for _, verdict in self._pending if isinstance(verdict, Future))
+
+  def result(self) -> list[Score]:
+    """Blocks until every sample is scored; the scores in the order of the samples."""
+    return [self._score(parts, verdict) for parts, verdict in self._pending]
+
+  def _score(self, parts: dict[str, float], verdict: "_Verdict | Future") -> Score:
+    equal, status = verdict.result() if isinstance(verdict, Future) else verdict
+    parts = {name: float(equal) if name == "accuracy" else parts[name] for name in self._weights}
+    value = sum(weight * parts[name] for name, weight in self._weights.items())
+    return Score(value=value, parts=parts, status=status)
+
+
+class RuleRewards:
+  """Scores samples by rule. value = sum over parts of weight * part, each part 0.0 or 1.0.
+
+  accuracy: the content of the last `<answer>` block equals the gold answer (`r1jax.rewards.maths`). format:
+  `r1jax.rewards.format`. A truncated response counts as wrong: both parts 0, status "scored". No answer
+  block, or nothing mathematical in it: accuracy 0, status "unparsable". A verifier that hangs or dies:
+  accuracy 0, "timed_out" or "crashed"; format is still scored. Plain numbers are compared here; other
+  answers go to the pool's worker processes and are scored in the background. An answer that occurs several
+  times for the same gold answer in one call is checked once.
+
+  weights: part -> weight; {"accuracy": 1.0, "format": 1.0} is the paper's. pool: one to share, which stays
+  open at close(); by default one of `workers` processes and `timeout_seconds` an answer is made and owned.
+  Raises InputError for an unknown part or a weight that is no finite number of at least 0.
+  """
+
+  def __init__(
+    self,
+    weights: Mapping[str, float],
+    pool: VerifierPool | None = None,
+    workers: int = 1,
+    timeout_seconds: float = 5.0,
+  ):
+    _check_weights(weights)
+    self.weights = dict(weights)
+    self.pool = VerifierPool(workers, timeout_seconds) if pool is None else pool
+    self._owns_pool = pool is None
+
+  def submit(self, samples: Iterable[Sample]) -> Scoring:
+    """Starts scoring; the work that needs a worker process goes on while the caller does something else."""
+    shared: dict[tuple[str, str], Future] = {}
+    pending = []
+    for sample in samples:
+      graded = "format" in self.weights and not sample.truncated
+      parts = {"format": format_reward(sample.response, sample.prefill) if graded else 0.0}
+      pending.append((parts, self._accuracy(sample, shared)))
+    return Scoring(self.weights, pending)
+
+  def close(self) -> None:
+    """Ends the worker processes, unless the pool was given."""
+    if self._owns_pool:
+      self.pool.close()
+
+  def __enter__(self) -> "RuleRewards":
+    return self
+
+  def __exit__(self, *exception) -> None:
+    self.close()
+
+  def _accuracy(self, sample: Sample, shared: dict[tuple[str, str], Future]) -> "_Verdict | Future":
+    if sample.truncated or "accuracy" not in self.weights:
+      return False, SCORED
+    answer = extract_answer(sample.response, sample.prefill)
+    if answer is None:
+      return False, UNPARSABLE
+    equal = verify_plain(answer, sample.gold)
+    if equal is not None:
+      return equal, SCORED
+    key = (answer, sample.gold)
+    if key not in shared:
+      shared[key] = self.pool.submit(answer, sample.gold)
+    return shared[key]
+
+
+def check_golds(golds: Iterable[tuple[str, str]]) -> None:
+  """Raises InputError for the first gold answer that no response could be compared with.
+
+  golds: pairs of where it stands (file and line) and the gold answer.
+  """
+  for where, gold in golds:
+    if not check_gold(gold):
+      raise InputError(
+        where,
+        f"the answer {gold!r} cannot be read as mathematics",
+        "Write it as a number or in LaTeX (3/4, \\frac{3}{4}, x^2+1), or remove the line.",
+      )
+
+
+def _check_weights(weights: Mapping[str, float]) -> None:
+  known = ", ".join(PARTS)
+  if not weights:
+    raise InputError("RuleRewards.weights", "it is empty", f"Give at least one of: {known}.")
+  for name, weight in weights.items():
+    if name not in PARTS:
+      raise InputError("RuleRewards.weights", f"unknown part {name!r}", f"Known parts: {known}.")
+    if not (math.isfinite(weight) and weight >= 0):
+      raise InputError(f"RuleRewards.weights[{name!r}]", f"{weight!r}", "Give a finite number of at least 0.")

@@ -1,0 +1,131 @@
+"""Runs an experiment's stages in order in a run directory, and resumes one that stopped anywhere."""
+import importlib.metadata
+import json
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from r1jax.config import config_hash, differences, to_json
+from r1jax.data.tokenizer import Tokenizer, byte_level_tokenizer, load_tokenizer, word_level_tokenizer
+from r1jax.errors import InputError
+from r1jax.models.huggingface import config_from_folder, load
+from r1jax.models.params import abstract_params, init_params
+from r1jax.reports.curves import draw_curves
+from r1jax.sharding import make_mesh
+from r1jax.stages.context import Context, Experiment
+from r1jax.training.checkpoint import Checkpoints
+from r1jax.training.metrics import write_atomically
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "math-verify")
+
+
+def experiment_tokenizer(experiment: Experiment) -> Tokenizer:
+  """The tokenizer that the experiment names."""
+  if isinstance(experiment.tokenizer, tuple):
+    pad, stop, *words = experiment.tokenizer
+    return word_level_tokenizer(words, stop_tokens=(stop,), pad_token=pad)
+  if experiment.tokenizer == "bytes":
+    return byte_level_tokenizer()
+  return load_tokenizer(experiment.tokenizer or experiment.weights)
+
+
+def check_run(experiment: Experiment) -> Tokenizer:
+  """Everything that can be known wrong before arrays are made; the tokenizer, as it was read on the way."""
+  experiment.check()
+  tokenizer = experiment_tokenizer(experiment)
+  if tokenizer.vocab_size > experiment.model.vocab_size:
+    raise InputError("model.vocab_size", experiment.model.vocab_size,
+                     f"The tokenizer has {tokenizer.vocab_size} ids: use the tokenizer of this model.")
+  if experiment.weights is not None:
+    found = config_from_folder(experiment.weights)
+    if found != experiment.model:
+      fields = differences(to_json(found), to_json(experiment.model))
+      raise InputError(f"{experiment.weights}/config.json", "another architecture than the experiment's model: "
+                       + "; ".join(fields), "Name the folder of the declared model.")
+  return tokenizer
+
+
+def claim_run_dir(experiment: Experiment, run_dir: Path) -> None:
+  """Writes config.json, or refuses a directory that holds a run of another config."""
+  file = run_dir / "config.json"
+  config = to_json(experiment)
+  if file.exists():
+    old = json.loads(file.read_text(encoding="utf-8"))["config"]
+    changed = differences(old, json.loads(json.dumps(config)))
+    if changed:
+      raise InputError(str(file), "this run was started with another config: " + "; ".join(changed),
+                       "Give the old values, or another --run_dir.")
+    return
+  if run_dir.exists() and any(run_dir.iterdir()):
+    raise InputError(f"--run_dir {run_dir}", "not empty, and not a run directory (no config.json)",
+                     "Give a new or an empty directory.")
+  run_dir.mkdir(parents=True, exist_ok=True)
+  versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+  write_atomically(file, json.dumps({"config": config, "hash": config_hash(experiment), "versions": versions}, indent=1))
+
+
+def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = None) -> dict:
+  """Runs all stages, or up to and with stage `only`; the content of summary.json.
+
+  Finished stages are skipped, a half-finished one resumes from its newest checkpoint. Raises InputError before
+  anything is compiled.
+  """
+  tokenizer = check_run(experiment)
+  names = [stage.name for stage in experiment.stages]
+  if only is not None and only not in names:
+    raise InputError("--stage", repr(only), f"Stages of this experiment: {', '.join(names)}.")
+  mesh = make_mesh(experiment.mesh)
+  for stage in experiment.stages:
+    stage.check_mesh(mesh)
+  claim_run_dir(experiment, run_dir)
+  summary = _read_summary(run_dir, experiment)
+  root = jax.random.key(experiment.seed)
+  with jax.set_mesh(mesh):
+    params = None
+    for i, stage in enumerate(experiment.stages):
+      if summary["stages"].get(stage.name, {}).get("status") == "finished":
+        params = None  # read from its checkpoint if the next stage needs them
+      else:
+        if params is None:
+          params = _starting_params(experiment, mesh, run_dir, names[i - 1] if i else None, root)
+        start = time.perf_counter()
+        context = Context(experiment=experiment, run_dir=run_dir, mesh=mesh, tokenizer=tokenizer, params=params,
+                          finished=frozenset(names[:i]), key=jax.random.fold_in(root, i + 1))
+        params = None  # the stage donates them
+        result = stage.run(context)
+        seconds = time.perf_counter() - start
+        before = summary["stages"].get(stage.name, {}).get("seconds", 0.0)
+        summary["stages"][stage.name] = {"status": "finished", "seconds": round(before + seconds, 1), **result}
+        _write_summary(run_dir, summary, names)
+        draw_curves(run_dir)
+      if stage.name == only:
+        break
+  return summary
+
+
+def _starting_params(experiment: Experiment, mesh, run_dir: Path, previous: str | None, root):
+  """Of the previous stage's last checkpoint, of the weights' folder, or random."""
+  if previous is not None:
+    checkpoints = Checkpoints(run_dir / "checkpoints" / previous)
+    params = checkpoints.restore_params(abstract_params(experiment.model, mesh))
+    checkpoints.close()
+    return params
+  if experiment.weights is not None:
+    return load(experiment.weights, experiment.model, mesh, jnp.float32)
+  return init_params(jax.random.fold_in(root, 0), experiment.model, mesh)
+
+
+def _read_summary(run_dir: Path, experiment: Experiment) -> dict:
+  file = run_dir / "summary.json"
+  if file.exists():
+    return json.loads(file.read_text(encoding="utf-8"))
+  return {"experiment": experiment.name, "status": "running", "seconds": 0.0, "stages": {}}
+
+
+def _write_summary(run_dir: Path, summary: dict, names: list[str]) -> None:
+  done = [s for s in summary["stages"].values() if s["status"] == "finished"]
+  summary["status"] = "finished" if len(done) == len(names) else "running"
+  summary["seconds"] = round(sum(s["seconds"] for s in done), 1)
+  write_atomically(run_dir / "summary.json", json.dumps(summary, indent=1))

@@ -1,0 +1,99 @@
+"""metrics.jsonl, samples.jsonl and tensorboard of a run: appended line by line, cut back to the checkpoint on resume."""
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+
+def _lines(path: Path) -> Iterator[dict]:
+  """The whole lines of a JSONL file; a torn last line (the process was killed while writing) is left out."""
+  if not path.exists():
+    return
+  for line in path.read_text(encoding="utf-8").split("\n"):
+    try:
+      yield json.loads(line)
+    except json.JSONDecodeError:
+      continue
+
+
+def write_atomically(path: Path, text: str) -> None:
+  """Replaces a file whole: whoever reads it sees the old text or the new."""
+  temporary = path.with_name(path.name + ".tmp")
+  with temporary.open("w", encoding="utf-8") as f:
+    f.write(text)
+    f.flush()
+    os.fsync(f.fileno())
+  os.replace(temporary, path)
+
+
+class RunLog:
+  """The log of one stage. Each line carries `stage` and `step`, the updates done when it was written."""
+
+  def __init__(self, run_dir: Path, stage: str, step: int, finished: set[str]):
+    """Cuts off what was written after `step` of `stage`, by a run that did not live to checkpoint it."""
+    self.stage = stage
+    self._files = {}
+    for name in ("metrics", "samples"):
+      path = Path(run_dir) / f"{name}.jsonl"
+      kept = [r for r in _lines(path) if r["stage"] in finished or (r["stage"] == stage and r["step"] <= step)]
+      write_atomically(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
+      self._files[name] = path.open("a", encoding="utf-8")
+    self._tensorboard = SummaryWriter(str(Path(run_dir) / "tensorboard" / stage), purge_step=step + 1 if step else None)
+
+  def _append(self, name: str, record: dict) -> None:
+    self._files[name].write(json.dumps(record, ensure_ascii=False) + "\n")
+    self._files[name].flush()
+
+  def metrics(self, step: int, values: dict) -> None:
+    """One line of numbers; names are `group/name`. NaN and infinity are written as null: JSON has neither."""
+    values = {k: (float(v) if not isinstance(v, int | str) else v) for k, v in values.items()}
+    self._append("metrics", {"stage": self.stage, "step": step, **{
+      k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}})
+    for name, value in values.items():
+      if not isinstance(value, str):
+        self._tensorboard.add_scalar(name, value, step)
+
+  def sample(self, step: int, record: dict) -> None:
+    """One rollout as text, with its rewards."""
+    self._append("samples", {"stage": self.stage, "step": step, **record})
+
+  def sync(self) -> None:
+    """Forces the lines to disk: call before the checkpoint that counts on them."""
+    for f in self._files.values():
+      f.flush()
+      os.fsync(f.fileno())
+
+  def close(self) -> None:
+    self.sync()
+    for f in self._files.values():
+      f.close()
+    self._tensorboard.close()
+
+
+def read_metrics(run_dir: Path, stage: str | None = None) -> list[dict]:
+  """The lines of metrics.jsonl, of one stage or of all."""
+  return [r for r in _lines(Path(run_dir) / "metrics.jsonl") if stage in (None, r["stage"])]
+
+
+class Timers:
+  """Wall seconds by name since the last take()."""
+
+  def __init__(self):
+    self._seconds: dict[str, float] = {}
+
+  @contextmanager
+  def __call__(self, name: str):
+    start = time.perf_counter()
+    try:
+      yield
+    finally:
+      self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
+
+  def take(self) -> dict[str, float]:
+    seconds, self._seconds = self._seconds, {}
+    return {f"time/{name}": s for name, s in seconds.items()}

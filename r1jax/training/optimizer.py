@@ -1,0 +1,51 @@
+"""AdamW with warm-up, decay and clipping, by optax."""
+from dataclasses import dataclass
+
+import optax
+
+from r1jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class AdamW:
+  """Optimizer of a stage. Rates per update.
+
+  The papers state the peak rates only; betas, eps, weight decay, warm-up and clipping in RL are ours (PAPER section
+  12 of the notes lists them as not stated; 0.9 / 0.95 and clip 1.0 are those of DeepSeek-V3's pre-training).
+  """
+
+  lr: float
+  warmup_steps: int = 0
+  decay_steps: int | None = None  # cosine from lr to final_lr over this many steps, warm-up included; None: constant
+  final_lr: float = 0.0
+  b1: float = 0.9
+  b2: float = 0.95
+  eps: float = 1e-8
+  weight_decay: float = 0.0
+  max_grad_norm: float = 1.0
+
+  def __post_init__(self):
+    for name in ("lr", "eps", "max_grad_norm"):
+      if not getattr(self, name) > 0:
+        raise InputError(f"optimizer.{name}", getattr(self, name), "It must be positive.")
+    for name in ("warmup_steps", "weight_decay", "final_lr"):
+      if getattr(self, name) < 0:
+        raise InputError(f"optimizer.{name}", getattr(self, name), "It must not be negative.")
+    if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:
+      raise InputError("optimizer.decay_steps", self.decay_steps,
+                       f"It counts the warm-up too: make it more than warmup_steps ({self.warmup_steps}).")
+
+  def schedule(self) -> optax.Schedule:
+    """Learning rate by number of updates done."""
+    if self.decay_steps is not None:
+      return optax.warmup_cosine_decay_schedule(
+        self.lr / max(1, self.warmup_steps), self.lr, self.warmup_steps, self.decay_steps, self.final_lr)
+    if self.warmup_steps:
+      return optax.linear_schedule(self.lr / self.warmup_steps, self.lr, self.warmup_steps)
+    return optax.constant_schedule(self.lr)
+
+  def build(self) -> optax.GradientTransformation:
+    """The optax transformation: clip by global norm, then AdamW."""
+    return optax.chain(
+      optax.clip_by_global_norm(self.max_grad_norm),
+      optax.adamw(self.schedule(), b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=self.weight_decay))

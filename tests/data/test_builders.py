@@ -1,0 +1,325 @@
+"""The building of data sets: nothing stale, nothing half-built, no question in both splits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from r1jax.data import builders
+from r1jax.data.prompts import Generated, Jsonl, load_questions
+from r1jax.data.questions import Question, normalise
+from r1jax.errors import InputError
+
+
+def write_jsonl(path: Path, rows) -> Path:
+  path.parent.mkdir(exist_ok=True)
+  path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+  return path
+
+
+def rows(n: int, answer: str = "{}"):
+  return [{"question": f"What is {i} + 0?", "answer": answer.format(i)} for i in range(n)]
+
+
+def parse(text: str | bytes, **fields) -> list[Question]:
+  content = text.encode() if isinstance(text, str) else text
+  return builders.parse_jsonl(content, Jsonl("set/file.jsonl", **fields))
+
+
+def built(data_dir: Path) -> list[str]:
+  return sorted(path.parent.name for path in data_dir.glob("*/*/1.0.0"))
+
+
+# Reading JSONL.
+
+
+def test_fields_and_ids():
+  text = '{"q": " Wie viel? ", "a": 12, "x": 1}\n\n{"q": "B?", "a": "0.10"}\n{"q": "C?", "a": 0.10}'
+  questions = parse(text, question_field="q", answer_field="a", kind="choice", language="de")
+  assert questions[0] == Question("set/file.jsonl:1", "Wie viel?", "12", "choice", "de")
+  assert [question.id for question in questions[1:]] == ["set/file.jsonl:3", "set/file.jsonl:4"]
+  assert [question.answer for question in questions] == ["12", "0.10", "0.10"]
+
+
+def test_byte_order_mark_and_windows_line_ends():
+  content = b'\xef\xbb\xbf{"question": "A?", "answer": "1"}\r\n{"question": "B?", "answer": "2"}\r\n'
+  assert [question.text for question in parse(content)] == ["A?", "B?"]
+
+
+def test_line_separators_within_a_row():
+  text = '{"question": "A\u2028B\x85C\u2029D?", "answer": "1"}\n{"question": "E?", "answer": "2"}'
+  assert [question.text for question in parse(text)] == ["A\u2028B\x85C\u2029D?", "E?"]
+
+
+def test_max_rows_reads_no_further():
+  text = '{"question": "A?", "answer": "1"}\n{"question": "B?", "answer": "2"}\nbroken'
+  assert len(parse(text, max_rows=2)) == 2
+
+
+@pytest.mark.parametrize(
+  "answer, remove_commas, gold",
+  [
+    ("He has 3 * 4 = 12.\n#### 12", False, "12"),
+    ("#### 1\n#### 2 ", False, "2"),
+    ("#### 1,234", False, "1,234"),
+    ("#### 1,234,567.5", True, "1234567.5"),
+    ("#### $-70,000", True, "$-70000"),
+    ("#### (1, 2,3)", True, "(1, 2,3)"),
+    ("#### 12,34 and 1,2345", True, "12,34 and 1,2345"),
+    ("#### 1234,567 and 0.5,123", True, "1234,567 and 0.5,123"),
+  ],
+)
+def test_gold_answer(answer, remove_commas, gold):
+  text = json.dumps({"question": "A?", "answer": answer})
+  assert parse(text, answer_pattern="#### (.+)", remove_commas=remove_commas)[0].answer == gold
+
+
+GOOD = '{"question": "A?", "answer": "1"}\n'
+
+
+@pytest.mark.parametrize(
+  "line, message",
+  [
+    ('{"question": "B?", "answer": ', r"file\.jsonl:2: not JSON \(.*\): '\{\"question\": \"B"),
+    ('["B?", "1"]', r"file\.jsonl:2: not a JSON object: '\[\"B\?\""),
+    ('{"question": "B?", "solution": "1"}', r":2: no field 'answer'; .*'solution'\].*answer_field"),
+    ('{"answer": "1"}', r":2: no field 'question'.*question_field"),
+    ('{"question": "  ", "answer": "1"}', r":2, field 'question': it is empty"),
+    ('{"question": "B?", "answer": ""}', r":2, field 'answer': it is empty"),
+    ('{"question": "B?", "answer": null}', r":2, field 'answer': 'null'"),
+    ('{"question": "B?", "answer": true}', r":2, field 'answer': 'true'"),
+    ('{"question": ["B?"], "answer": "1"}', r":2, field 'question': '\[\"B\?\"\]'"),
+    ('{"question": "B?", "answer": NaN}', r":2: not JSON \(NaN"),
+    ('{"question": "B\\ud800?", "answer": "1"}', r":2, field 'question': half of a surrogate"),
+    ("[" * 100_000, r":2: not JSON"),
+  ],
+)  # fmt: skip
+def test_broken_line(line, message):
+  with pytest.raises(InputError, match=message):
+    parse(GOOD + line + "\n" + GOOD)
+
+
+def test_not_utf8_names_the_line():
+  with pytest.raises(InputError, match=r"file\.jsonl:3: byte 0xe9 is not UTF-8"):
+    parse(GOOD.encode() * 2 + '{"question": "é", "answer": "1"}'.encode("latin-1"))
+
+
+def test_answer_pattern_must_match():
+  text = GOOD.replace('"1"', '"#### 1"') + GOOD.replace('"1"', '"a long working, then 7"')
+  with pytest.raises(InputError, match=r":2, field 'answer': no answer where answer_pattern '#### .*then 7"):
+    parse(text, answer_pattern="#### (.+)")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf"])
+def test_empty_file(content):
+  with pytest.raises(InputError, match="file.jsonl: the file has no rows"):
+    parse(content)
+
+
+def test_paths_that_are_no_file(tmp_path):
+  for path, found in ((tmp_path / "nowhere.jsonl", "no such file"), (tmp_path, "a folder")):
+    with pytest.raises(InputError, match=f"{path}: {found}"):
+      load_questions(Jsonl(path), "train", tmp_path / "data")
+
+
+# Building and splitting.
+
+
+def test_splits_hold_every_row_once_and_never_overlap(tmp_path):
+  written = rows(200)
+  # Every question a second and a third time, spelt differently.
+  written += [{"question": row["question"].upper().replace(" ", "  "), "answer": "x"} for row in written]
+  written += [{"question": row["question"].replace(" ", "\t") + "\n", "answer": "y"} for row in rows(200)]
+  source = Jsonl(write_jsonl(tmp_path / "set" / "file.jsonl", written), held_out=0.3)
+  train, held_out, everything = (
+    list(load_questions(source, split, tmp_path / "data")) for split in ("train", "held_out", "all")
+  )
+  lines = [int(question.id.split(":")[1]) for question in train + held_out]
+  assert sorted(lines) == list(range(1, 601))
+  assert lines[: len(train)] == sorted(lines[: len(train)])  # the order of the file
+  assert not {normalise(q.text) for q in train} & {normalise(q.text) for q in held_out}
+  assert 3 * 30 < len(held_out) < 3 * 90
+  assert everything == train + held_out
+
+
+@pytest.mark.parametrize("generator", ["sums", "countdown"])
+def test_generated_questions(tmp_path, generator):
+  source = Generated(generator, count=150, seed=5, held_out=0.2)
+  train, held_out = (list(load_questions(source, split, tmp_path)) for split in ("train", "held_out"))
+  assert sorted(train + held_out, key=str) == sorted(builders.GENERATORS[generator](5, 150), key=str)
+  assert not {normalise(q.text) for q in train} & {normalise(q.text) for q in held_out}
+  assert built(tmp_path)[0].startswith(generator)
+
+
+def test_parameters_reach_the_generator(tmp_path):
+  source = Generated("sums", count=40, parameters={"operators": "+", "max_terms": 2})
+  questions = load_questions(source, "all", tmp_path)
+  assert all(question.text.count("+") == 1 and "-" not in question.text for question in questions)
+
+
+def test_random_access(tmp_path):
+  questions = load_questions(Generated(count=30), "train", tmp_path)
+  listed = list(questions)
+  assert len(listed) == len(questions) and questions[-1] == listed[-1] and questions[1:4] == listed[1:4]
+  with pytest.raises(IndexError):
+    questions[len(questions)]
+
+
+def test_an_empty_split_is_an_error_only_when_asked_for(tmp_path):
+  source = Jsonl(write_jsonl(tmp_path / "set" / "file.jsonl", rows(1)), held_out=1e-6)
+  assert len(load_questions(source, "train", tmp_path / "data")) == 1
+  assert len(load_questions(source, "all", tmp_path / "data")) == 1
+  with pytest.raises(InputError, match="split 'held_out' of .*file.jsonl.*empty"):
+    load_questions(source, "held_out", tmp_path / "data")
+
+
+# What is on the disk.
+
+
+def test_built_once_then_read(tmp_path, monkeypatch):
+  source = Jsonl(write_jsonl(tmp_path / "set" / "file.jsonl", rows(20)))
+  first = list(load_questions(source, "train", tmp_path / "data"))
+  monkeypatch.setattr(builders, "parse_jsonl", None)  # a second build would call it
+  assert list(load_questions(source, "train", tmp_path / "data")) == first
+
+
+def test_a_changed_file_or_field_is_another_set(tmp_path):
+  path, data = tmp_path / "set" / "file.jsonl", tmp_path / "data"
+  sources = [Jsonl(path), Jsonl(path, held_out=0.5), Jsonl(path, max_rows=3), Jsonl(path, kind="stem")]
+  for answer in ("{}", "{}.0"):
+    write_jsonl(path, rows(20, answer))
+    stamp = os.stat(path)
+    for source in sources:
+      questions = load_questions(source, "all", data)
+      assert questions[0].answer.endswith(".0") is (answer == "{}.0")
+      assert questions[0].kind == source.kind and len(questions) == (source.max_rows or 20)
+    os.utime(path, ns=(0, 0))  # the time of the file plays no part
+  assert stamp and len(built(data)) == 8
+
+
+def test_the_folders_above_do_not_matter(tmp_path):
+  data = tmp_path / "data"
+  for above in ("a", "b"):
+    (tmp_path / above).mkdir()
+    path = write_jsonl(tmp_path / above / "set" / "file.jsonl", rows(5))
+    assert load_questions(Jsonl(path), "all", data)[0].id.startswith("set/file.jsonl:")
+  assert len(built(data)) == 1
+
+
+def test_a_changed_generator_is_another_set(tmp_path, monkeypatch):
+  load_questions(Generated(count=20), "train", tmp_path)
+  monkeypatch.setattr(builders.inspect, "getsource", lambda module: "other code")
+  load_questions(Generated(count=20), "train", tmp_path)
+  load_questions(Generated(count=20, seed=1), "train", tmp_path)
+  load_questions(Generated(count=20, parameters={"max_terms": 3}), "train", tmp_path)
+  assert len(built(tmp_path)) == 4
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
+  path = write_jsonl(tmp_path / "set" / "file.jsonl", rows(5))
+  reads = iter([path.read_bytes(), path.read_bytes() + b"\n"])
+  monkeypatch.setattr(builders, "_read_bytes", lambda path: next(reads))
+  with pytest.raises(InputError, match="changed while it was being read"):
+    load_questions(Jsonl(path), "train", tmp_path / "data")
+  assert built(tmp_path / "data") == []
+
+
+def test_a_bad_line_leaves_nothing_behind(tmp_path):
+  path = write_jsonl(tmp_path / "set" / "file.jsonl", [*rows(5), {"question": "?"}])
+  with pytest.raises(InputError, match="file.jsonl:6"):
+    load_questions(Jsonl(path), "train", tmp_path / "data")
+  assert list((tmp_path / "data").glob("*/*/*")) == []
+
+
+def test_another_process_that_is_faster_wins(tmp_path, monkeypatch):
+  source = Jsonl(write_jsonl(tmp_path / "set" / "file.jsonl", rows(20)))
+  parse_jsonl, data = builders.parse_jsonl, tmp_path / "data"
+
+  def parse_while_the_other_builds(content, source):
+    monkeypatch.setattr(builders, "parse_jsonl", parse_jsonl)
+    builders.prepare(source, data)
+    return parse_jsonl(content, source)
+
+  monkeypatch.setattr(builders, "parse_jsonl", parse_while_the_other_builds)
+  assert len(load_questions(source, "all", data)) == 20
+  assert len(list(data.glob("*/*/*"))) == 1  # no "incomplete." is left
+
+
+def test_a_damaged_set_is_refused(tmp_path):
+  load_questions(Generated(count=20), "train", tmp_path)
+  (info,) = tmp_path.glob("*/*/*/dataset_info.json")
+  info.unlink()
+  with pytest.raises(InputError, match="1.0.0: the data set is damaged.*Delete that folder"):
+    load_questions(Generated(count=20), "train", tmp_path)
+
+
+def test_a_data_dir_that_cannot_be_written(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(InputError, match="data_dir=.*file: the data set cannot be written"):
+    load_questions(Generated(count=20), "train", tmp_path / "file")
+
+
+def run(code: str, *arguments) -> subprocess.CompletedProcess:
+  command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+  return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_a_killed_build_is_not_taken_for_a_complete_one(tmp_path):
+  killed = run(
+    """
+    import os, signal, sys
+    from r1jax.data import builders, prompts
+    generate = builders.LocalQuestions._generate_examples
+    def die(self, questions):
+      for i, example in enumerate(generate(self, questions)):
+        if i == 20:
+          os.kill(os.getpid(), signal.SIGKILL)
+        yield example
+    builders.LocalQuestions._generate_examples = die
+    prompts.load_questions(prompts.Jsonl(sys.argv[1]), "train", sys.argv[2])
+    """,
+    write_jsonl(tmp_path / "set" / "file.jsonl", rows(60)),
+    tmp_path / "data",
+  )
+  assert killed.returncode == -signal.SIGKILL, killed.stderr
+  assert [path.name.startswith("incomplete.") for path in (tmp_path / "data").glob("*/*/*")] == [True]
+  assert len(load_questions(Jsonl(tmp_path / "set" / "file.jsonl"), "all", tmp_path / "data")) == 60
+
+
+def test_building_and_reading_need_neither_tensorflow_nor_jax_nor_a_word(tmp_path):
+  """grain imports jax, so only question_stream imports grain."""
+  done = run(
+    """
+    import sys
+    from r1jax.data.prompts import Jsonl, Generated, encode_prompts, load_questions
+    from r1jax.data.templates import Template
+    from r1jax.data.tokenizer import word_level_tokenizer
+    for source in (Jsonl(sys.argv[1]), Generated(count=30)):
+      for _ in range(2):
+        questions = list(load_questions(source, "train", sys.argv[2]))
+    words = sorted({word for question in questions for word in question.text.split()})
+    encode_prompts(questions, Template("{question}"), word_level_tokenizer(words), 20)
+    loaded = {"tensorflow", "jax", "jaxlib", "torch"} & set(sys.modules)
+    assert not loaded, loaded
+    """,
+    write_jsonl(tmp_path / "set" / "file.jsonl", rows(20)),
+    tmp_path / "data",
+  )
+  assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_gsm8k(tmp_path):
+  path = Path(os.environ.get("R1JAX_DATA", "/nonexistent")) / "gsm8k" / "train.jsonl"
+  if not path.is_file():
+    pytest.skip("set R1JAX_DATA to a folder with gsm8k/train.jsonl")
+  source = Jsonl(path, answer_pattern="#### (.+)", remove_commas=True)
+  train, held_out = (list(load_questions(source, split, tmp_path)) for split in ("train", "held_out"))
+  assert len(train) + len(held_out) == 7473 and 650 < len(held_out) < 850
+  assert not {normalise(q.text) for q in train} & {normalise(q.text) for q in held_out}
+  assert all(float(question.answer) is not None for question in train + held_out)
+  assert train[0].answer == "72"

@@ -1,0 +1,184 @@
+import json
+
+import numpy as np
+import pytest
+
+from r1jax.data.prompts import (
+  Generated,
+  Jsonl,
+  check,
+  draw,
+  encode_prompts,
+  load_questions,
+  question_stream,
+)
+from r1jax.data.questions import Question
+from r1jax.data.templates import Template
+from r1jax.data.tokenizer import load_tokenizer, word_level_tokenizer
+from r1jax.errors import InputError
+
+QUESTIONS = [Question(f"q:{i}", f"{i} + {i}", str(2 * i)) for i in range(13)]
+
+
+# The stream.
+
+
+def test_every_epoch_is_another_permutation():
+  stream = question_stream(QUESTIONS, 0)
+  epochs = [draw(stream, 13 * epoch, 13)[0] for epoch in range(4)]
+  for epoch in epochs:
+    assert sorted(epoch, key=str) == sorted(QUESTIONS, key=str)
+  assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_position_alone_decides(tmp_path):
+  """A rebuilt stream, over records from the disk too, gives the same question at the same place."""
+  source = Generated(count=40)
+  first = question_stream(load_questions(source, "train", tmp_path), 7)
+  expected = [first[i] for i in range(100)]
+  again = question_stream(load_questions(source, "train", tmp_path), 7)
+  assert [again[i] for i in reversed(range(100))] == expected[::-1]
+  assert again[10**9] == question_stream(list(load_questions(source, "train", tmp_path)), 7)[10**9]
+
+
+def test_draw_resumes_from_a_cursor():
+  whole, end = draw(question_stream(QUESTIONS, 1), 0, 40)
+  first, cursor = draw(question_stream(QUESTIONS, 1), 0, 9)
+  rest, last = draw(question_stream(QUESTIONS, 1), np.int64(cursor), 31)
+  assert first + rest == whole
+  assert cursor == 9 and last == end == 40 and type(last) is int
+
+
+def test_seeds_differ_in_every_epoch():
+  """grain itself adds the epoch to the seed, which would make seed 0's second epoch seed 1's first."""
+  orders = {
+    tuple(question.id for question in draw(question_stream(QUESTIONS, seed), 13 * epoch, 13)[0])
+    for seed in (0, 1, 2, -1, 2**40)
+    for epoch in range(3)
+  }
+  assert len(orders) == 15
+
+
+def test_stream_is_pinned():
+  """A run that is resumed under another version of grain must go on in the same order."""
+  assert [int(question.answer) // 2 for question in draw(question_stream(QUESTIONS, 0), 0, 26)[0]] == PINNED
+
+
+PINNED = [0, 1, 7, 12, 11, 6, 3, 8, 2, 4, 9, 5, 10] + [8, 3, 1, 0, 9, 12, 6, 5, 7, 11, 2, 10, 4]
+
+
+def test_stream_bad_input():
+  with pytest.raises(InputError, match="no questions"):
+    question_stream([], 0)
+  for cursor, n in ((-1, 1), (0, 0)):
+    with pytest.raises(InputError, match=f"cursor={cursor}, n={n}"):
+      draw(question_stream(QUESTIONS, 0), cursor, n)
+
+
+# Prompts as tokens.
+
+TOKENIZER = word_level_tokenizer([*map(str, range(30)), "+", "Q:", "<think>"])
+TEMPLATE = Template("Q: {question}", prefill=" <think>")
+
+
+def test_prompts_are_padded_on_the_left():
+  questions = [Question("a", "1 + 2", "3"), Question("b", "1 + 2 + 3", "6")]
+  tokens, lengths = encode_prompts(questions, TEMPLATE, TOKENIZER, 8)
+  assert tokens.dtype == lengths.dtype == np.int32
+  question, think = TOKENIZER.encode("Q:")[0], TOKENIZER.encode("<think>")[0]
+  one, two, three, plus = TOKENIZER.encode("1 2 3 +")
+  np.testing.assert_array_equal(
+    tokens, [[0, 0, 0, question, one, plus, two, think], [0, question, one, plus, two, plus, three, think]]
+  )
+  np.testing.assert_array_equal(lengths, [5, 7])
+
+
+def test_a_prompt_may_fill_every_slot():
+  tokens, lengths = encode_prompts(QUESTIONS, TEMPLATE, TOKENIZER, 5)
+  assert tokens.shape == (13, 5) and (lengths == 5).all() and (tokens != TOKENIZER.pad_id).all()
+
+
+def test_too_long_prompts_make_one_error():
+  questions = [*QUESTIONS, Question("long", "1 + 2 + 3 + 4", "10"), Question("longish", "1 + 2 + 3", "6")]
+  message = "question long: its prompt has 9 tokens, max_prompt_length is 6 .2 of these 15.*at least 9"
+  with pytest.raises(InputError, match=message):
+    encode_prompts(questions, TEMPLATE, TOKENIZER, 6)
+
+
+def test_unknown_word_names_the_question():
+  with pytest.raises(InputError, match="question odd, tokenizer: unknown word '77'"):
+    encode_prompts([*QUESTIONS, Question("odd", "1 + 77", "78")], TEMPLATE, TOKENIZER, 6)
+
+
+def test_beginning_of_text_comes_first_and_once(tmp_path):
+  word_level_tokenizer(["<bos>", "a", "b"]).save(tmp_path)
+  settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+  for adds_bos in (True, False):
+    settings |= {"bos_token": "<bos>", "add_bos_token": adds_bos}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = load_tokenizer(tmp_path)
+    bos, a, b = tokenizer.encode("<bos> a b")
+    tokens, lengths = encode_prompts([Question("q", "a b", "")], Template("{question}"), tokenizer, 4)
+    assert tokens.tolist() == ([[0, bos, a, b]] if adds_bos else [[0, 0, a, b]])
+    assert lengths.tolist() == [3 if adds_bos else 2]
+    tokens, _ = encode_prompts([Question("q", "a b", "")], Template("<bos> {question}"), tokenizer, 4)
+    assert tokens.tolist() == [[0, bos, a, b]]
+
+
+def test_a_prompt_without_tokens():
+  with pytest.raises(InputError, match="question q: its prompt has no tokens"):
+    encode_prompts([Question("q", " ", "")], Template("{question}"), TOKENIZER, 4)
+
+
+# Checking sources.
+
+
+def test_good_sources_pass_without_a_file():
+  check(Jsonl("nowhere.jsonl", answer_pattern="#### (.+)", max_rows=1))
+  check(Generated("countdown", count=1, seed=-5, held_out=0.5, parameters={"max_target": 9}))
+
+
+@pytest.mark.parametrize(
+  "source, message",
+  [
+    (Jsonl(""), r"Jsonl\.path: ''"),
+    (Jsonl(3), r"Jsonl\.path: 3"),
+    (Jsonl("a", question_field=""), r"Jsonl\.question_field: ''"),
+    (Jsonl("a", answer_field=None), r"Jsonl\.answer_field: None"),
+    (Jsonl("a", language=""), r"Jsonl\.language: ''"),
+    (Jsonl("a", answer_pattern="#### .+"), r"Jsonl\.answer_pattern: '#### \.\+'.*one group"),
+    (Jsonl("a", answer_pattern="(a)(b)"), r"Jsonl\.answer_pattern: .*one group"),
+    (Jsonl("a", answer_pattern="(a"), r"Jsonl\.answer_pattern: '\(a' \(.*unterminated"),
+    (Jsonl("a", answer_pattern=5), r"Jsonl\.answer_pattern: 5"),
+    (Jsonl("a", max_rows=0), r"Jsonl\.max_rows: 0\. Give at least 1"),
+    (Jsonl("a", max_rows=True), r"Jsonl\.max_rows: True"),
+    (Jsonl("a", remove_commas="yes"), r"Jsonl\.remove_commas: 'yes'"),
+    (Jsonl("a", held_out=0), r"Jsonl\.held_out: 0\."),
+    (Jsonl("a", held_out=1.0), r"Jsonl\.held_out: 1\.0"),
+    (Jsonl("a", held_out=float("nan")), r"Jsonl\.held_out: nan"),
+    (Jsonl("a", held_out="0.1"), r"Jsonl\.held_out: '0\.1'"),
+    (Generated("poems"), r"Generated\.generator: 'poems'.*\['countdown', 'sums'\]"),
+    (Generated(count=0), r"Generated\.count: 0"),
+    (Generated(count=1.5), r"Generated\.count: 1\.5"),
+    (Generated(seed="a"), r"Generated\.seed: 'a'"),
+    (Generated(held_out=-0.1), r"Generated\.held_out: -0\.1"),
+    (Generated(parameters={"depth": 3}), r"Generated\.parameters: .*'depth'.*min_terms"),
+    (Generated(parameters={"count": 3}), r"Generated\.parameters: .*'count'"),
+    (Generated(parameters="operators"), r"Generated\.parameters: 'operators'"),
+    (Generated(parameters={"operators": {"+"}}), r"Generated\.parameters: .*JSON"),
+    (Generated(parameters={"max_terms": "9"}), r"Generated\.parameters: .*docstring of sums"),
+    (Generated(parameters={"min_terms": 0}), r"sums\.min_terms: 0"),
+    ("train.jsonl", r"source of questions: 'train\.jsonl'"),
+  ],
+)  # fmt: skip
+def test_bad_sources(source, message, tmp_path):
+  with pytest.raises(InputError, match=message):
+    check(source)
+  with pytest.raises(InputError, match=message):
+    load_questions(source, "train", tmp_path)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_split(tmp_path):
+  with pytest.raises(InputError, match="split: 'test'"):
+    load_questions(Generated(count=5), "test", tmp_path)
