@@ -1,20 +1,19 @@
 """A small world of sums: its questions, its vocabulary, and a corpus to pre-train a tiny base model on.
 
-A question is a chain of one-digit sums, `7 + 3 - 5 + 2`. The corpus answers such questions in the styles that a
-real pre-training corpus mixes: guesses that are mostly wrong, working without the tags that the format reward
-asks for, working with them (with slips), and working that is checked and corrected. The shares of the styles
-and the rates of errors are ours; the papers do not describe the base model's corpus at this level.
+A question is a chain of one-digit sums, `7 + 3 - 5 + 2`. The corpus answers such questions in the styles that
+a real pre-training corpus mixes: guesses that are mostly wrong, working with slips, and working that is checked
+and corrected; each of them with the tags that the format reward asks for, or sloppily without. The shares of
+the styles and the rates of errors are ours; the papers do not describe the base model's corpus at this level.
 
-Every draw is positional: `question(spec, seed, i)` and `document(spec, seed, i)` depend on their arguments only.
-Token budget: a question of n numbers has 2n - 1 words, its working 4n - 3, a whole worked response 4n + 2.
+Every draw is positional: `document(spec, seed, i)` depends on its arguments only, `generate` likewise.
+Token budget: a question of n numbers has 2n - 1 words, its working 4n - 3; a tidy response with its stop token
+has 4n + 3 when worked, 8n + 2 when checked, 8 when guessed.
 """
 
 import dataclasses
-import hashlib
 import random
-from collections.abc import Iterator
 
-from r1jax.data.questions import Question
+from r1jax.data.questions import TRAIN, Question, split_of
 from r1jax.errors import InputError
 
 THINK = ("<think>", "</think>")
@@ -31,13 +30,13 @@ class ArithmeticSpec:
   largest_term: numbers are 1..largest_term and differ within a question, so that the number last used shows
     where a working stands in its question.
   largest_total: every running total of a question lies in 0..largest_total.
-  held_out_share: share of the question texts kept from training, pre-training included.
+  held_out: share of the question texts kept from training, pre-training included.
   guess, worked, checked: the shares of the corpus's styles; they sum to 1.
-    guess: no working, the answer right at rate `guess_right`.  <think> maybe 9 </think> <answer> 9 </answer>
-    worked: each step wrong at rate `slip`.                     <think> 7 + 3 = 10 - 5 = 5 </think> <answer> ...
+    guess: no working, the answer right at rate `guess_right`; thinks "maybe 9".
+    worked: each step wrong at rate `slip`; thinks "7 + 3 = 10 - 5 = 5".
     checked: a working with more slips, then "wait check" and the working again without.
-  tidy: how often a response, whatever its style, is tagged as the format reward asks; the others lack the tags,
-    some of them, or the last one.
+  tidy_guess, tidy_working: how often a guess, or a worked or checked response, is tagged as the format reward
+    asks; the others lack the tags, some of them, or the last one.
   guess_right: how often a guess is right.
   slip: how often a step of a working is wrong; later steps go on from the wrong total.
   first_slip: the same for the first working of a checked document.
@@ -47,11 +46,12 @@ class ArithmeticSpec:
   most_terms: int = 6
   largest_term: int = 9
   largest_total: int = 20
-  held_out_share: float = 0.1
-  guess: float = 0.66
-  worked: float = 0.24
-  checked: float = 0.1
-  tidy: float = 0.45
+  held_out: float = 0.1
+  guess: float = 0.62
+  worked: float = 0.27
+  checked: float = 0.11
+  tidy_guess: float = 0.35
+  tidy_working: float = 0.6
   guess_right: float = 0.15
   slip: float = 0.02
   first_slip: float = 0.15
@@ -66,7 +66,7 @@ class ArithmeticSpec:
     if self.largest_total < self.largest_term:
       raise InputError("ArithmeticSpec.largest_total", self.largest_total,
                        f"Use largest_term ({self.largest_term}) or more, so that every sum can go on.")
-    for name in ("held_out_share", *STYLES, "tidy", "guess_right", "slip", "first_slip"):
+    for name in ("held_out", *STYLES, "tidy_guess", "tidy_working", "guess_right", "slip", "first_slip"):
       if not 0 <= getattr(self, name) <= 1:
         raise InputError(f"ArithmeticSpec.{name}", getattr(self, name), "Use a share between 0 and 1.")
     total = sum(getattr(self, name) for name in STYLES)
@@ -84,57 +84,47 @@ class Document:
 
 
 def vocabulary(spec: ArithmeticSpec) -> list[str]:
-  """Every word that questions, documents and answers can contain, one token each; special tokens not included."""
+  """Every word of questions, documents and answers, one token each; special tokens are not included."""
   numbers = [str(i) for i in range(max(spec.largest_total, spec.largest_term) + 1)]
   return [*numbers, *WORDS, *THINK, *ANSWER]
 
 
-def is_held_out(text: str, share: float) -> bool:
-  """True for the `share` of all question texts that no training may see. Decided by the text's words alone."""
-  digest = hashlib.sha256(" ".join(text.split()).encode()).digest()
-  return int.from_bytes(digest[:8], "big") < share * 2**64
+def chains(seed: int, count: int, **fields) -> list[Question]:
+  """`generate` in the form of builders.GENERATORS: the fields of the spec as keyword arguments."""
+  names = {field.name for field in dataclasses.fields(ArithmeticSpec)}
+  for name in fields.keys() - names:
+    raise InputError(f"chains.{name}", fields[name], f"Use fields of ArithmeticSpec: {', '.join(sorted(names))}.")
+  return generate(ArithmeticSpec(**fields), seed, count)
 
 
-def question(spec: ArithmeticSpec, seed: int, index: int, held_out: bool = False) -> Question:
-  """Draws question number `index` of the held-out or of the training split; equal texts have equal ids."""
-  rng = random.Random(f"question/{seed}/{index}/{held_out}")
-  return _draw_question(spec, rng, held_out)
-
-
-def generate(spec: ArithmeticSpec, seed: int, count: int, held_out: bool = False) -> Iterator[Question]:
-  """Yields `count` questions of one split, no text twice.
+def generate(spec: ArithmeticSpec, seed: int, count: int) -> list[Question]:
+  """The first `count` different questions of a seed, of both splits (questions.split_of tells which).
 
   Raises InputError when the world has too few different questions for `count`.
   """
-  seen, index, last_new = set(), 0, 0
-  while len(seen) < count:
-    drawn = question(spec, seed, index, held_out)
+  found, index, last_new = {}, 0, 0
+  while len(found) < count:
+    text = _draw_text(spec, random.Random(f"question/{seed}/{index}"))
     index += 1
-    if drawn.text not in seen:
-      seen.add(drawn.text)
+    if text not in found:
+      found[text] = Question(id=f"chain:{text.replace(' ', '')}", text=text, answer=_answer(text))
       last_new = index
-      yield drawn
     elif index - last_new > 1000:
-      raise InputError("count", count, f"Only about {len(seen)} different questions; ask for fewer or use longer sums.")
+      raise InputError(f"generate: count={count}", f"only {len(found)} different questions were found",
+                       "Ask for fewer, or for longer chains (most_terms).")
+  return list(found.values())
 
 
 def document(spec: ArithmeticSpec, seed: int, index: int) -> Document:
-  """Draws document number `index` of the corpus. Its question is never a held-out one."""
+  """Document number `index` of the corpus of a seed. Its question is never a held-out one."""
   rng = random.Random(f"document/{seed}/{index}")
-  asked = _draw_question(spec, rng, held_out=False)
-  style = rng.choices(STYLES, [getattr(spec, name) for name in STYLES])[0]
-  thought, answer = _THOUGHTS[style](spec, asked, rng)
-  tidy = rng.random() < spec.tidy
-  return Document(asked.text, _tidy(thought, answer) if tidy else _untidy(thought, answer, rng), style)
-
-
-def _draw_question(spec: ArithmeticSpec, rng: random.Random, held_out: bool) -> Question:
-  if spec.held_out_share == (0 if held_out else 1):
-    raise InputError("ArithmeticSpec.held_out_share", spec.held_out_share, "Leave questions in both splits.")
-  while True:
+  text = _draw_text(spec, rng)
+  while split_of(text, spec.held_out) != TRAIN:
     text = _draw_text(spec, rng)
-    if is_held_out(text, spec.held_out_share) == held_out:
-      return Question(id=f"sum:{text.replace(' ', '')}", text=text, answer=str(_steps(text)[-1][2]))
+  style = rng.choices(STYLES, [getattr(spec, name) for name in STYLES])[0]
+  thought, answer = _THOUGHTS[style](spec, text, rng)
+  tidy = rng.random() < (spec.tidy_guess if style == "guess" else spec.tidy_working)
+  return Document(text, _tidy(thought, answer) if tidy else _untidy(thought, answer, rng), style)
 
 
 def _draw_text(spec: ArithmeticSpec, rng: random.Random) -> str:
@@ -150,20 +140,23 @@ def _draw_text(spec: ArithmeticSpec, rng: random.Random) -> str:
   return " ".join(words)
 
 
-def _steps(text: str) -> list[tuple[str, str, int]]:
-  """The steps of a sum: (sign, number, running total) for each number after the first."""
+def _steps(text: str) -> list[tuple[str, str]]:
+  """The (sign, number) of each number after the first."""
   words = text.split()
-  total, steps = int(words[0]), []
-  for sign, term in zip(words[1::2], words[2::2], strict=True):
+  return list(zip(words[1::2], words[2::2], strict=True))
+
+
+def _answer(text: str) -> str:
+  total = int(text.split()[0])
+  for sign, term in _steps(text):
     total += int(term) if sign == "+" else -int(term)
-    steps.append((sign, term, total))
-  return steps
+  return str(total)
 
 
 def _working(spec: ArithmeticSpec, text: str, slip: float, rng: random.Random) -> tuple[str, str]:
   """A working of the sum, each step wrong at rate `slip`, and the total it ends at."""
   words, total = [text.split()[0]], int(text.split()[0])
-  for sign, term, _ in _steps(text):
+  for sign, term in _steps(text):
     total += int(term) if sign == "+" else -int(term)
     total = min(max(total, 0), spec.largest_total)
     if rng.random() < slip:
@@ -177,19 +170,19 @@ def _off(spec: ArithmeticSpec, total: int, rng: random.Random) -> int:
   return rng.choice([t for t in range(total - 3, total + 4) if t != total and 0 <= t <= spec.largest_total])
 
 
-def _guess(spec: ArithmeticSpec, asked: Question, rng: random.Random) -> tuple[str, str]:
+def _guess(spec: ArithmeticSpec, text: str, rng: random.Random) -> tuple[str, str]:
   right = rng.random() < spec.guess_right
-  answer = asked.answer if right else str(_off(spec, int(asked.answer), rng))
+  answer = _answer(text) if right else str(_off(spec, int(_answer(text)), rng))
   return f"maybe {answer}", answer
 
 
-def _worked(spec: ArithmeticSpec, asked: Question, rng: random.Random) -> tuple[str, str]:
-  return _working(spec, asked.text, spec.slip, rng)
+def _worked(spec: ArithmeticSpec, text: str, rng: random.Random) -> tuple[str, str]:
+  return _working(spec, text, spec.slip, rng)
 
 
-def _checked(spec: ArithmeticSpec, asked: Question, rng: random.Random) -> tuple[str, str]:
-  first, _ = _working(spec, asked.text, spec.first_slip, rng)
-  again, answer = _working(spec, asked.text, 0.0, rng)
+def _checked(spec: ArithmeticSpec, text: str, rng: random.Random) -> tuple[str, str]:
+  first, _ = _working(spec, text, spec.first_slip, rng)
+  again, answer = _working(spec, text, 0.0, rng)
   return f"{first} wait check {again}", answer
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import absl.logging
 import tensorflow_datasets as tfds
 
-from r1jax.data import countdown
+from r1jax.data import countdown, word_problems
 from r1jax.data.questions import HELD_OUT, TRAIN, Generated, Jsonl, Question, split_of
 from r1jax.errors import InputError
 
@@ -29,6 +29,7 @@ from r1jax.errors import InputError
 GENERATORS: dict[str, Callable[..., Sequence[Question]]] = {
   "countdown": countdown.countdown,
   "sums": countdown.sums,
+  "word_problems": word_problems.word_problems,
 }
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Question))

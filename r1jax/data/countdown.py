@@ -41,7 +41,7 @@ def sums(
     rest = (f" {operator} {number}" for operator, number in zip(places, numbers[1:], strict=True))
     return f"What is {numbers[0]}{''.join(rest)}?", str(_evaluate_sum(numbers, places))
 
-  return _distinct("sums", draw, seed, count, kind="maths")
+  return distinct("sums", draw, seed, count, kind="maths")
 
 
 def countdown(
@@ -90,7 +90,7 @@ def countdown(
     )
     return text, str(target)
 
-  return _distinct("countdown", draw, seed, count, kind="countdown")
+  return distinct("countdown", draw, seed, count, kind="countdown")
 
 
 def _evaluate_sum(numbers: list[int], operators: list[str]) -> int:
@@ -123,7 +123,7 @@ def _combine(numbers: list[int], rng: random.Random) -> Fraction:
   return values[0]
 
 
-def _distinct(
+def distinct(
   name: str, draw: Callable[[random.Random], tuple[str, str] | None], seed: int, count: int, kind: str
 ) -> list[Question]:
   """`count` questions out of `draw` (None: that one was no good), each text once."""

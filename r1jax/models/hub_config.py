@@ -65,16 +65,20 @@ def config_from_folder(folder: str | os.PathLike) -> ModelConfig:
   _refuse_variants(hub)
   rope_theta, rope_scaling = _rope(hub)
   num_heads, d_model = hub.get("num_attention_heads", int), hub.get("hidden_size", int)
-  return ModelConfig(
-    family=family, vocab_size=hub.get("vocab_size", int), d_model=d_model,
-    num_layers=hub.get("num_hidden_layers", int), num_heads=num_heads,
-    # Llama 1 and 2 have no such field; in the other families it is always written.
-    num_kv_heads=hub.get("num_key_value_heads", int, num_heads if family == "llama" else None),
-    head_dim=hub.get("head_dim", int, 128 if family == "qwen3" else d_model // max(num_heads, 1)),
-    d_ff=hub.get("intermediate_size", int), max_position=hub.get("max_position_embeddings", int),
-    rope_theta=rope_theta, rope_scaling=rope_scaling, rms_norm_eps=hub.get("rms_norm_eps", float),
-    qkv_bias=family == "qwen2", qk_norm=family == "qwen3",
-    tie_embeddings=hub.get("tie_word_embeddings", bool, False))
+  sizes = {
+    "vocab_size": hub.get("vocab_size", int), "d_model": d_model, "num_heads": num_heads,
+    "num_layers": hub.get("num_hidden_layers", int),
+    # Llama 1 and 2 have no num_key_value_heads; in the other families it is always written.
+    "num_kv_heads": hub.get("num_key_value_heads", int, num_heads if family == "llama" else None),
+    "head_dim": hub.get("head_dim", int, 128 if family == "qwen3" else d_model // max(num_heads, 1)),
+    "d_ff": hub.get("intermediate_size", int), "max_position": hub.get("max_position_embeddings", int)}
+  rms_norm_eps, tied = hub.get("rms_norm_eps", float), hub.get("tie_word_embeddings", bool, False)
+  try:
+    return ModelConfig(
+      family=family, rope_theta=rope_theta, rope_scaling=rope_scaling, rms_norm_eps=rms_norm_eps,
+      qkv_bias=family == "qwen2", qk_norm=family == "qwen3", tie_embeddings=tied, **sizes)
+  except InputError as e:
+    raise InputError(f"{hub.path}: {e.where}", e.found, e.remedy) from None
 
 
 def _family(hub: JsonObject) -> str:

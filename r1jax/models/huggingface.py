@@ -1,8 +1,8 @@
 """Weights of Hugging Face folders, both ways: safetensors <-> sharded parameters.
 
-`load` reads what transformers 4 and 5 write; `export` writes what they load. Host memory never holds the weights
-a second time: `load` reads, leaf by leaf, the pieces for this process's devices, and `export` brings one layer of
-one leaf to the host at a time.
+`load` reads what transformers 4 and 5 write; `export` writes what they load. Host memory never holds the
+weights a second time: `load` reads, leaf by leaf, the pieces for this process's devices, and `export`
+brings one layer of one leaf to the host at a time.
 """
 
 import contextlib

@@ -52,6 +52,16 @@ class Policy:
   template: Template
   max_prompt_length: int
   mesh: Any
+  stop: tuple[str, ...] = ()  # texts of one token each that end a response, beside the tokenizer's stop ids
+
+  @property
+  def stop_ids(self) -> tuple[int, ...]:
+    """The ids that end a response; InputError for a stop text that is not one token."""
+    extra = [self.tokenizer.encode(text) for text in self.stop]
+    for text, ids in zip(self.stop, extra, strict=True):
+      if len(ids) != 1:
+        raise InputError("stop", f"{text!r} is {len(ids)} tokens", "Give texts that are one token of this tokenizer.")
+    return (*self.tokenizer.stop_ids, *(ids[0] for ids in extra))
 
   def sample(self, params, key, question_ids: list[int], questions: list[Question], sampling: Sampling,
              group_size: int, max_length: int):
@@ -63,7 +73,7 @@ class Policy:
     ids, prompts, lengths = put_batch(self.mesh, (np.asarray(question_ids, np.uint32), prompts, lengths))
     return generate(params, key, ids, prompts, lengths, config=self.config, compute=self.compute, sampling=sampling,
                     group_size=group_size, max_new=max_length - self.max_prompt_length,
-                    stop_ids=self.tokenizer.stop_ids, pad_id=self.tokenizer.pad_id)
+                    stop_ids=self.stop_ids, pad_id=self.tokenizer.pad_id)
 
   def texts(self, rollouts) -> list[str]:
     """The responses of host-side rollouts as text, without the stop token."""

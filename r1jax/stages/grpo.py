@@ -55,6 +55,7 @@ class GRPO:
   steps: int
   name: str = "r1_zero"
   template: Template = R1_ZERO
+  stop: tuple[str, ...] = ()  # texts of one token that end a response, beside the tokenizer's own stop tokens
   questions_per_step: int = 32  # [N]
   group_size: int = 16  # [N]
   minibatches: int = 16  # updates a rollout [N]

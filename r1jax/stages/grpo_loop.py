@@ -80,7 +80,7 @@ def _prepare(stage, context: Context) -> "_Loop":
                      f"There are {len(held_out)} held-out questions: ask for fewer, or make the share larger.")
   experiment = context.experiment
   policy = Policy(experiment.model, experiment.compute, context.tokenizer, stage.template, stage.max_prompt_length,
-                  context.mesh)
+                  context.mesh, stage.stop)
   rollout_key, eval_key = jax.random.split(context.key)
   return _Loop(stage=stage, policy=policy, stream=question_stream(train, experiment.seed),
                held_out=[held_out[i] for i in range(stage.held_out.questions)], rollout_key=rollout_key,

@@ -199,12 +199,13 @@ def test_packed_is_unpacked(reduction):
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("jit", [False, True])  # XLA turns a product with a mask into a select, eager not
 @pytest.mark.parametrize("estimator", KLEstimator)
-def test_outside_the_mask_nothing_counts(garbage, estimator):
+def test_outside_the_mask_nothing_counts(garbage, estimator, jit):
   logprobs, old, ref, mask, rewards = batch("empty rows")
   advantages = np.asarray(group_advantages(rewards)).reshape(-1)
   weights = np.asarray(token_weights(mask, Reduction.PER_RESPONSE))
-  function = loss_and_gradient((0.2, 0.2), (0.04, estimator))
+  function = loss_and_gradient((0.2, 0.2), (0.04, estimator), jit)
 
   def with_outside(value):
     floats = (np.where(mask, x, np.float32(value)) for x in (logprobs, old, ref))
@@ -276,12 +277,12 @@ def test_k3_at_the_clamp():
 
 
 def test_small_k3_keeps_its_digits():
-  # d = 2^-10, exact in float32, where exp(-d) - 1 + d is off by several percent. Not jitted: XLA would make
-  # an expm1 of it by itself.
-  loss, gradient, _ = one_token(-1 + 2.0**-10, advantage=0.0, kl_coef=1.0, jit=False)
-  d = 2.0**-10
-  np.testing.assert_allclose(loss, np.expm1(-d) + d, rtol=5e-4)
-  np.testing.assert_allclose(gradient, -np.expm1(-d), rtol=1e-5)
+  # d is exact in float32 and its KL is 0.8 of the spacing of floats below 1: exp(-d) - 1 + d would be off by
+  # 28%. Not jitted: XLA would make an expm1 of it by itself.
+  d = 1.25 * 2.0**-12
+  loss, gradient, _ = one_token(-1 + d, advantage=0.0, kl_coef=1.0, jit=False)
+  np.testing.assert_allclose(loss, np.expm1(-d) + d, rtol=1e-3)
+  np.testing.assert_allclose(gradient, -np.expm1(-d), rtol=0, atol=2.0**-24)  # 1 - exp(-d): one rounding
 
 
 def test_the_gradient_flows_through_logprobs_only():

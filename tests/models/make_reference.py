@@ -36,7 +36,7 @@ LLAMA3_ROPE = {
   "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
   "original_max_position_embeddings": 32}
 YARN_ROPE = {"rope_type": "yarn", "rope_theta": 50.0, "factor": 4.0, "original_max_position_embeddings": 32}
-YARN_STATED = YARN_ROPE | {"beta_fast": 4.0, "beta_slow": 0.5, "attention_factor": 1.25}
+YARN_STATED = YARN_ROPE | {"beta_fast": 1.5, "beta_slow": 0.5, "attention_factor": 1.25}
 
 
 def rope(theta: float) -> dict:

@@ -167,6 +167,8 @@ def test_a_window_that_no_layer_uses_is_accepted(tmp_path):
   ({"rms_norm_eps": None}, "rms_norm_eps", "null"),
   ({"vocab_size": "many"}, "vocab_size", "many"),
   ({"num_hidden_layers": True}, "num_hidden_layers", "true"),
+  ({"num_key_value_heads": 5}, "model.num_kv_heads", "5"),
+  ({"num_attention_heads": 0}, "model.num_heads", "0"),
 ])
 def test_a_config_that_cannot_be_computed_is_refused_by_file_field_and_value(tmp_path, changes, field, value):
   with pytest.raises(InputError) as error:

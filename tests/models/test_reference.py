@@ -1,8 +1,9 @@
 """Logits against transformers: committed values, live where it is installed, and SmolLM2's real weights.
 
 make_reference.py, beside this file, made the committed values. With the extra `reference` installed the
-comparison also runs live, in both directions. Real weights are compared where R1JAX_SMOLLM2 names a Hugging Face
-folder of SmolLM2-135M-Instruct and R1JAX_SMOLLM2_REFERENCE an npz of transformers' logits and greedy ids for it.
+comparison also runs live, in both directions. Real weights are compared where R1JAX_SMOLLM2 names a Hugging
+Face folder of SmolLM2-135M-Instruct and R1JAX_SMOLLM2_REFERENCE an npz of transformers' logits and greedy
+ids for it.
 """
 
 import dataclasses
@@ -116,7 +117,7 @@ EXPORTED = {
   "qwen3": ModelConfig(family="qwen3", qk_norm=True, rope_theta=1e6, **SIZES),
   "qwen3_tied_yarn": ModelConfig(
     family="qwen3", qk_norm=True, tie_embeddings=True, rope_theta=50.0,
-    rope_scaling=dataclasses.replace(YARN, attention_factor=1.25, beta_fast=4.0), **SIZES),
+    rope_scaling=dataclasses.replace(YARN, attention_factor=1.25, beta_fast=1.5), **SIZES),
   "llama": ModelConfig(family="llama", rms_norm_eps=1e-5, **SIZES),
   "llama3_tied": ModelConfig(
     family="llama", tie_embeddings=True, rope_theta=500.0, rope_scaling=LLAMA3, rms_norm_eps=1e-5, **SIZES),

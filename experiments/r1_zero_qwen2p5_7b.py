@@ -1,0 +1,92 @@
+"""R1-Zero on Qwen2.5-7B (the general base) and competition maths, with the context doubled in mid-run.
+
+Claim: R1-Zero's recipe works on a 7B base inside the lengths that such a base can use. R1 reports both sides:
+its early RL on a 7B dense model "consistently failed" on AIME, repeating itself as answers grew, and its
+Qwen2-Math-7B-Zero reached 22.3 on AIME 2024 in about 10,000 updates (arXiv 2501.12948v2, appendices G.1 and
+F.1). This run asks which of the two a general base follows.
+
+Command:
+  python -m r1jax run experiments/r1_zero_qwen2p5_7b.py --set weights=DIR
+  DIR: the hub's folder of Qwen/Qwen2.5-7B. The questions: data/maths/train.jsonl below the working
+  directory, one JSON object a line with `problem` and `answer` (R1's 26K maths questions were not
+  published; the user brings a set of that kind), or --set stages.r1_zero.questions.path=FILE.
+  On a laptop: --smoke, with a random model of the same family; it shows that everything runs, nothing else.
+
+Slice: v5p:4x4x4, 64 chips on 16 hosts, mesh fsdp 32 x tensor 2 (tensor must divide the 4 key/value heads).
+r1jax runs on one host today, so this file cannot be started on its slice yet.
+
+State: not run on a TPU. Checked and lowered from shapes alone, and its smoke variant run, on a CPU in every
+test run.
+
+Time, estimated and not measured: 60 s a step at 8,192 tokens, 160 s at 16,384; 10,000 steps in 9 days. Update
+and scoring: 512 rows padded to the maximum; 8 N flops a token with remat, 4 N for old and reference
+log-probs, a quarter more for attention: 4.8e17 a step at 8,192, 40 s at 40% of 64 x 459 Tflop/s. Sampling: a
+decode step reads 7.6 GB of bf16 weights and 32 rows of cache a chip (7.5 GB at 8,192) at 2.8 TB/s, 5.5 ms, x
+7,168 tokens x 8 sampler calls a rollout / 16 steps: 20 s, for a call lasts until its longest sample ends. At
+16,384 attention grows fourfold, the rest twofold.
+Memory a chip at its worst, while sampling at 16,384: 1.9 of state and reference, 7.1 of rollout weights, 14
+to 28 of cache, of 95 GiB.
+
+Expected: no figure for this base in the papers. Nearest: AIME 2024 22.3 for Qwen2-Math-7B-Zero (above), and
+MATH-500 52.4 -> 77.2 for zero RL of Qwen2.5-Math-7B on 8K questions (the authors' page of simpleRL-reason).
+Both are maths bases: a general one may end lower.
+"""
+from dataclasses import replace
+
+from r1jax.config import Schedule
+from r1jax.data.questions import Generated, Jsonl
+from r1jax.data.templates import R1_ZERO, Template
+from r1jax.models.config import Compute, ModelConfig
+from r1jax.sampling.choice import Sampling
+from r1jax.sharding import MeshShape
+from r1jax.stages.context import Experiment
+from r1jax.stages.evaluate import HeldOut
+from r1jax.stages.grpo import GRPO
+from r1jax.training.optimizer import AdamW
+
+# The hub's config.json of Qwen/Qwen2.5-7B, whose theta and window are not the Math bases' (from memory: no
+# paper lists them); a folder that differs in any field is refused, with the field's name.
+QWEN2P5_7B = ModelConfig(
+  family="qwen2", vocab_size=152_064, d_model=3_584, num_layers=28, num_heads=28, num_kv_heads=4,
+  head_dim=128, d_ff=18_944, max_position=131_072, rope_theta=1_000_000.0, rms_norm_eps=1e-6, qkv_bias=True)
+
+r1_zero = GRPO(
+  questions=Jsonl(path="data/maths/train.jsonl", question_field="problem", held_out=0.05),
+  held_out=HeldOut(
+    questions=256, every=400, batch=64,  # ours
+    samples=16,  # R1, arXiv 2501.12948v2, appendix D.1: k = 16 for MATH
+    sampling=Sampling(temperature=0.6, top_p=0.95)),  # the same
+  # R1, v2, appendix B.4.1 for Qwen-32B-Zero; R1-Zero's own is 3e-6. Warm-up: ours.
+  optimizer=AdamW(lr=2e-6, warmup_steps=16),
+  steps=10_000,  # R1, v2, appendix F.1: "approximately 10,000" updates of Qwen2-Math-7B-Zero
+  template=R1_ZERO,  # R1, v1, Table 1
+  questions_per_step=32,  # R1, Nature, Methods, training details
+  group_size=16,  # the same
+  minibatches=16,  # the same: 8,192 outputs a rollout in 16 minibatches, one inner epoch
+  # A quarter of R1-Zero's 32,768 -> 65,536 (ours: R1 gives no length for 7B, and saw repetition as answers
+  # grew), doubled at R1-Zero's step 8,200 (R1, Nature, Methods, training details).
+  max_length=Schedule({0: 8_192, 8_200: 16_384}),
+  max_prompt_length=1_024,  # ours
+  sampling=Sampling(temperature=1.0),  # R1, Nature, Methods, training details
+  clip_low=10.0, clip_high=10.0,  # R1, v2, section 3.2.1 for R1's first RL stage; inferred for R1-Zero
+  kl_coef=0.001,  # R1, Nature, Methods, training details
+  reference_every=400,  # the same
+  rollout_batch=64, microbatches=8,  # ours: 32 cache rows, 2 training rows a chip
+  verifier_workers=16)  # ours
+
+experiment = Experiment(
+  name="r1_zero_qwen2p5_7b", model=QWEN2P5_7B, stages=(r1_zero,),
+  weights="",  # the user names it
+  mesh=MeshShape(fsdp=32, tensor=2),
+  compute=Compute(dtype="bfloat16", remat="full", attention_chunk=512, logprob_chunk=128))
+
+smoke = replace(
+  experiment, name="r1_zero_qwen2p5_7b_smoke", weights=None, tokenizer="bytes", mesh=MeshShape(),
+  model=replace(QWEN2P5_7B, vocab_size=260, d_model=32, num_layers=2, num_heads=4, num_kv_heads=2,
+                head_dim=8, d_ff=64, max_position=64),
+  compute=replace(experiment.compute, attention_chunk=None, logprob_chunk=16),
+  stages=(replace(
+    r1_zero, questions=Generated(generator="sums", count=200), template=Template("{question} = "),
+    held_out=replace(r1_zero.held_out, questions=8, samples=1, batch=8), steps=4,
+    questions_per_step=4, group_size=4, minibatches=2, rollout_batch=8, microbatches=1, max_prompt_length=40,
+    max_length=Schedule({0: 48, 2: 56}), reference_every=2, verifier_workers=1),))

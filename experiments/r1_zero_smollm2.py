@@ -1,0 +1,67 @@
+"""R1-Zero on real weights: SmolLM2-135M-Instruct learns to answer one-step word questions inside the tags.
+
+Claim: accuracy + format reward alone, from real pre-trained weights and with the tokenizer they came with, raise
+held-out accuracy well beyond the noise of the measurement in about an hour on two CPU cores.
+
+    python -m r1jax run experiments/r1_zero_smollm2.py --set weights=DIR
+
+DIR: a hub folder of SmolLM2-135M-Instruct (config.json, model.safetensors, tokenizer.json).
+Hardware: two cores, 6 GB of memory. Expected: see experiments/results/r1_zero_smollm2/summary.json, which this command wrote.
+
+Numbers are ours where no source is given: a batch of 4 questions x 8 samples instead of the paper's 32 x 16, one update a
+rollout, and a learning rate for a small model and few steps. The prompt shows one worked example, since this model does
+not follow the paper's zero-shot template, and pre-fills <think>.
+"""
+import dataclasses
+
+from r1jax.config import Schedule
+from r1jax.data.builders import Generated
+from r1jax.data.templates import Template
+from r1jax.models.config import Compute, ModelConfig
+from r1jax.stages.context import Experiment
+from r1jax.stages.evaluate import HeldOut
+from r1jax.stages.grpo import GRPO
+from r1jax.training.optimizer import AdamW
+
+PROMPT = Template(
+  "Q: Max has 6 bags with 4 nuts in each. How many nuts does Max have?\n"
+  "<think> 6 * 4 = 24 </think> <answer> 24 </answer>\n"
+  "Q: {question}\n", prefill="<think>")
+
+SMOLLM2_135M = ModelConfig(
+  family="llama", vocab_size=49_152, d_model=576, num_layers=30, num_heads=9, num_kv_heads=3, head_dim=64, d_ff=1_536,
+  max_position=8_192, rope_theta=100_000.0, rms_norm_eps=1e-5, tie_embeddings=True)  # config.json of the weights
+
+experiment = Experiment(
+  name="r1_zero_smollm2",
+  model=SMOLLM2_135M,
+  weights="",
+  compute=Compute(logprob_chunk=32),
+  stages=(GRPO(
+    questions=Generated("word_problems", count=4_000, seed=0, held_out=0.1),
+    template=PROMPT,
+    stop=("\n",),
+    held_out=HeldOut(questions=256, samples=2, batch=32),
+    optimizer=AdamW(lr=1e-5, warmup_steps=4),
+    steps=60,
+    questions_per_step=4,
+    group_size=8,  # the paper's 16, halved for two cores
+    minibatches=1,
+    rollout_batch=4,
+    max_prompt_length=74,
+    max_length=Schedule({0: 104}),
+    kl_coef=0.001,  # R1, Nature Methods, "Training details"
+    reference_every=400,  # the same
+    checkpoint_every=5,
+  ),),
+)
+
+# Seconds on a CPU: a random model of two layers over bytes; no weights, nothing to learn.
+smoke = dataclasses.replace(
+  experiment, name="r1_zero_smollm2_smoke", weights=None, tokenizer="bytes",
+  model=dataclasses.replace(SMOLLM2_135M, vocab_size=258, d_model=48, num_layers=2, num_heads=3, num_kv_heads=1,
+                            head_dim=16, d_ff=64),
+  stages=(dataclasses.replace(
+    experiment.stages[0], steps=2, questions_per_step=2, group_size=2, rollout_batch=2, max_prompt_length=256,
+    max_length=Schedule({0: 272}), held_out=HeldOut(questions=8, batch=8)),),
+)

@@ -1,0 +1,244 @@
+"""Every experiment file is checked and lowered, its smoke variant runs, and bad input ends in one line.
+
+Lowering is from shapes alone: no weights, no data, and a 32B takes as long as a 1.5B, for layers are scanned.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+from jax.sharding import AbstractMesh, AxisType
+
+from r1jax.launch import load_experiment, main
+from r1jax.models.params import shardings
+from r1jax.sharding import MESH_AXES, ROLLOUT_RULES, TRAIN_RULES, MeshShape, make_mesh
+from r1jax.stages.grpo import GRPO
+from r1jax.stages.runner import claim_run_dir
+
+ROOT = pathlib.Path(__file__).parent.parent
+FILES = sorted((ROOT / "experiments").glob("*.py"))
+DECLARED = ROOT / "experiments" / "r1_zero_qwen2p5_math_1p5b.py"
+# One device's worth of XLA optimisation buys nothing in a program that runs twice.
+QUICK_COMPILES = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+QUICK_SMOKES = ("r1_zero_qwen2p5_math_1p5b",)  # the others take their time: pytest -m slow
+
+each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+
+def declared(file):
+  """The experiment of a file, with a name for the weights where the user must give one."""
+  experiment = load_experiment(str(file), smoke=False, settings=[])
+  return dataclasses.replace(experiment, weights="DIR") if experiment.weights == "" else experiment
+
+
+# What is declared can work
+
+
+@each_file
+def test_says_what_it_claims_and_what_it_costs(file):
+  module_docstring = file.read_text(encoding="utf-8").split('"""')[1]
+  for word in ("Claim", f"python -m r1jax run experiments/{file.name}", "Expected"):
+    assert word in module_docstring
+  assert load_experiment(str(file), smoke=False, settings=[]).name == file.stem
+
+
+@each_file
+def test_is_a_geometry_that_its_own_slice_can_hold(file):
+  experiment = declared(file)
+  experiment.check()
+  shape = experiment.mesh
+  sizes = shape.resolve(1) if shape.fsdp == -1 else dataclasses.astuple(shape)
+  mesh = AbstractMesh(sizes, MESH_AXES, axis_types=(AxisType.Explicit,) * len(MESH_AXES))
+  for rules in (TRAIN_RULES, ROLLOUT_RULES):
+    shardings(experiment.model, mesh, rules)
+  for stage in experiment.stages:
+    stage.check_mesh(mesh)
+
+
+@each_file
+def test_every_program_lowers_on_eight_devices(file):
+  experiment = declared(file)
+  # A model with heads that two devices cannot share, such as SmolLM2's 3, is split over fsdp alone.
+  tensor = 2 if experiment.model.num_kv_heads % 2 == 0 else 1
+  experiment = dataclasses.replace(experiment, mesh=MeshShape(fsdp=8 // tensor, tensor=tensor))
+  mesh = make_mesh(experiment.mesh)
+  for stage in experiment.stages:
+    # optax's AdamW takes powers by an integer count, which strict promotion forbids.
+    with jax.numpy_dtype_promotion("standard"):
+      programs = stage.programs(experiment, mesh)
+    assert set(programs) >= ({"update", "score", "generate"} if isinstance(stage, GRPO) else {"update"})
+    for name, program in programs.items():
+      text = program.as_text()
+      assert f"module @jit_{name} " in text
+      # The layers are scanned: unrolled, the 64 of the 32B would repeat the body as often.
+      assert text.count("stablehlo.dot_general") < 100
+
+
+def test_the_32b_uses_the_papers_numbers():
+  # R1, arXiv 2501.12948v2, appendix B.4.1, and Nature, Methods, training details.
+  (stage,) = declared(ROOT / "experiments" / "r1_zero_qwen2p5_32b.py").stages
+  assert (stage.optimizer.lr, stage.kl_coef, stage.sampling.temperature) == (2e-6, 0.001, 1.0)
+  assert (stage.questions_per_step, stage.group_size, stage.minibatches) == (32, 16, 16)
+  assert stage.questions_per_step * stage.group_size * stage.minibatches == 8192
+  assert stage.reference_every == 400 and stage.steps >= 10_000 and stage.max_length.values() == (32_768,)
+
+
+# Smoke variants
+
+
+def smoke_cases():
+  for file in FILES:
+    yield pytest.param(file, id=file.stem, marks=() if file.stem in QUICK_SMOKES else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("file", smoke_cases())
+def test_the_smoke_variant_runs(file, tmp_path):
+  run_dir = tmp_path / "run"
+  command = [sys.executable, "-m", "r1jax", "run", str(file), "--smoke", "--run_dir", str(run_dir)]
+  done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=tmp_path,
+                        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK_COMPILES})
+  assert done.returncode == 0, done.stderr
+  assert str(run_dir / "summary.json") in done.stdout and str(run_dir / "curves.png") in done.stdout
+  summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+  assert summary["status"] == "finished"
+  experiment = load_experiment(str(file), smoke=True, settings=[])
+  assert list(summary["stages"]) == [stage.name for stage in experiment.stages]
+  for stage in experiment.stages:
+    result = summary["stages"][stage.name]
+    assert result["steps"] == stage.steps
+    if isinstance(stage, GRPO):
+      for when in ("before", "after"):
+        assert 0 <= result[when]["eval/pass_at_1"] <= 1
+        assert result[when]["eval/samples"] == stage.held_out.questions * stage.held_out.samples
+  lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+  assert all(line.get("policy/loss", 0.0) is not None for line in lines)  # NaN is written as null
+  assert (run_dir / "curves.png").stat().st_size > 0
+
+
+# Bad input: exit status 2, one line that names the field, the value and the remedy, and nothing left behind
+
+
+def refused(capfd, run_dir, *arguments, file=DECLARED, smoke=True) -> str:
+  """The one line on stderr of a run that must be refused."""
+  command = ["run", str(file), *(["--smoke"] if smoke else []), "--run_dir", str(run_dir), *arguments]
+  assert main(command) == 2
+  out, err = capfd.readouterr()
+  assert out == ""
+  assert err.startswith("error: ") and err.endswith("\n") and err.count("\n") == 1, err
+  return err
+
+
+def settings(*pairs):
+  return [argument for pair in pairs for argument in ("--set", pair)]
+
+
+JSONL = "stages.r1_zero.questions.path"
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+  (settings("stages.r1_zero.kl_coeff=0.1"), ["kl_coeff", "kl_coef,"]),
+  (settings("stages.r1zero.kl_coef=0.1"), ["'r1zero'", "r1_zero"]),
+  (settings("stages.r1_zero.steps=many"), ["stages.r1_zero.steps", "'many'", "int"]),
+  (settings("stages.r1_zero.steps"), ["stages.r1_zero.steps", "field.name=value"]),
+  (settings("stages.r1_zero.advantage=best"), ["stages.r1_zero.advantage", "'best'", "leave_one_out"]),
+  (settings("stages.r1_zero.microbatches=3"), ["stages.r1_zero.microbatches", "3", "16 sequences"]),
+  (settings("stages.r1_zero.rollout_batch=3"), ["stages.r1_zero.rollout_batch", "3", "2 x 4"]),
+  (settings("stages.r1_zero.group_size=1"), ["stages.r1_zero.group_size", "1", "at least 2"]),
+  (settings("stages.r1_zero.held_out.batch=3"), ["held_out.batch", "3", "questions (8)"]),
+  (settings("stages.r1_zero.max_prompt_length=48"), ["stages.r1_zero.max_length", "48", "max_prompt_length"]),
+  (settings("stages.r1_zero.max_length={0: 128}"), ["stages.r1_zero.max_length", "128", "max_position 64"]),
+  (settings("stages.r1_zero.max_prompt_length=8"), ["max_prompt_length is 8", "Set max_prompt_length to at"]),
+  (settings("model.num_kv_heads=3"), ["model.num_kv_heads", "3", "divide num_heads"]),
+  (settings("mesh.tensor=3"), ["mesh", "tensor 3", "8"]),
+  (settings("mesh.fsdp=1", "mesh.tensor=8"), ["mesh.tensor", "8 devices", "layers.k"]),
+  (settings("tokenizer=no_such_folder"), ["no_such_folder", "tokenizer.json"]),
+  (settings("tokenizer=None"), ["tokenizer", "--set tokenizer=DIR"]),
+  (settings("model.vocab_size=100"), ["model.vocab_size", "100", "258"]),
+  (settings("weights=no_such_folder"), ["no_such_folder", "config.json"]),
+  (["--stage", "sft"], ["--stage", "'sft'", "r1_zero"]),
+], ids=lambda value: " ".join(value) if "--" in value[0] else "")
+def test_refuses_a_bad_value(capfd, tmp_path, monkeypatch, arguments, said):
+  monkeypatch.chdir(tmp_path)
+  error = refused(capfd, tmp_path / "run", *arguments)
+  for part in said:
+    assert part in error
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_refuses_weights_of_another_architecture(capfd, tmp_path):
+  folder = ROOT / "tests" / "models" / "reference" / "llama3_scaled"
+  error = refused(capfd, tmp_path / "run", "--set", f"weights={folder}")
+  assert f"{folder}/config.json" in error and "family: llama -> qwen2" in error
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_refuses_to_start_without_the_weights(capfd, tmp_path):
+  assert "--set weights=DIR" in refused(capfd, tmp_path / "run", smoke=False)
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def file_of_questions(tmp_path):
+  """An experiment file like the smoke variant, with questions out of questions.jsonl; (experiment, questions)."""
+  experiment, questions = tmp_path / "experiment.py", tmp_path / "questions.jsonl"
+  experiment.write_text(
+    f"from dataclasses import replace\nfrom r1jax.data.questions import Jsonl\n"
+    f"from r1jax.launch import load_experiment\n"
+    f"smoke = load_experiment({str(DECLARED)!r}, True, [])\n"
+    f"(stage,) = smoke.stages\n"
+    f"smoke = replace(smoke, stages=(replace(stage, questions=Jsonl(path={str(questions)!r})),))\n",
+    encoding="utf-8")
+  return experiment, questions
+
+
+@pytest.mark.parametrize(("line", "said"), [
+  (None, ["questions.jsonl"]),
+  ('{"question": "1 + 1", "answer": ', ["questions.jsonl:2", "not JSON"]),
+  ('{"question": "1 + 1", "result": "2"}', ["questions.jsonl:2", "'answer'", "answer_field"]),
+  ('{"question": "' + "1 + " * 20 + '1", "answer": "21"}', ["questions.jsonl:2", "84 tokens", "is 40"]),
+], ids=["no file", "broken line", "missing field", "too long"])
+def test_refuses_a_bad_file_of_questions(capfd, tmp_path, file_of_questions, line, said):
+  experiment, questions = file_of_questions
+  if line is not None:
+    questions.write_text('{"question": "2 + 2", "answer": "4"}\n' + line + "\n", encoding="utf-8")
+  error = refused(capfd, tmp_path / "run", file=experiment)
+  for part in said:
+    assert part in error
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("name", "text", "said"), [
+  ("gone.py", None, "no such file"),
+  ("notes.md", "# notes\n", "not a Python file"),
+  ("empty.py", "", "defines no `smoke`"),
+  ("number.py", "smoke = 3\n", "Experiment"),
+  ("broken.py", "x = 1\nsmoke = Experiment(\n", "line 2"),
+])
+def test_refuses_what_is_not_an_experiment_file(capfd, tmp_path, name, text, said):
+  file = tmp_path / name
+  if text is not None:
+    file.write_text(text, encoding="utf-8")
+  error = refused(capfd, tmp_path / "run", file=file)
+  assert str(file) in error and said in error
+  assert not (tmp_path / "run").exists()
+
+
+def test_refuses_to_resume_under_another_config(capfd, tmp_path):
+  run_dir = tmp_path / "run"
+  claim_run_dir(load_experiment(str(DECLARED), True, []), run_dir)
+  before = {file.name: file.read_bytes() for file in run_dir.iterdir()}
+  error = refused(capfd, run_dir, *settings("stages.r1_zero.kl_coef=0.01", "seed=1"))
+  assert "config.json" in error and "seed: 0 -> 1; stages.r1_zero.kl_coef: 0.001 -> 0.01" in error
+  assert "--run_dir" in error
+  assert {file.name: file.read_bytes() for file in run_dir.iterdir()} == before
+
+
+def test_refuses_a_folder_that_holds_something_else(capfd, tmp_path):
+  (tmp_path / "letter.txt").write_text("dear")
+  assert "--run_dir" in refused(capfd, tmp_path)
+  assert [file.name for file in tmp_path.iterdir()] == ["letter.txt"]

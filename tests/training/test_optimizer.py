@@ -1,0 +1,81 @@
+"""AdamW: its schedules, one update against NumPy, and its errors."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from r1jax.errors import InputError
+from r1jax.training.optimizer import AdamW
+from r1jax.training.step import init_state, make_update, microbatched
+
+
+def rates(optimizer, steps):
+  schedule = optimizer.schedule()
+  with jax.numpy_dtype_promotion("standard"):  # as make_update runs it
+    return [float(schedule(np.int32(s))) for s in steps]
+
+
+def test_constant_rate():
+  assert rates(AdamW(lr=3e-6), [0, 1, 10_000]) == pytest.approx([3e-6] * 3)
+
+
+def test_warm_up_starts_above_zero_and_then_holds():
+  assert rates(AdamW(lr=1e-3, warmup_steps=4), [0, 1, 2, 3, 4, 100]) == pytest.approx(
+    [0.25e-3, 0.4375e-3, 0.625e-3, 0.8125e-3, 1e-3, 1e-3])
+
+
+def test_cosine_decay_counts_the_warm_up():
+  optimizer = AdamW(lr=1e-3, warmup_steps=10, decay_steps=110, final_lr=1e-4)
+  expected = [1e-4, 1e-3, 1e-4 + 0.9e-3 * (1 + math.cos(math.pi / 4)) / 2, 0.55e-3, 1e-4, 1e-4]
+  assert rates(optimizer, [0, 10, 35, 60, 110, 500]) == pytest.approx(expected)
+
+
+def test_decay_without_warm_up():
+  assert rates(AdamW(lr=1e-3, decay_steps=100), [0, 50, 100]) == pytest.approx([1e-3, 0.5e-3, 0.0], abs=1e-12)
+
+
+def numpy_adamw(w, gradients, lr, b1, b2, eps, decay, max_norm):
+  """Loshchilov & Hutter's AdamW, algorithm 2, with the gradient clipped to max_norm first."""
+  m, v = np.zeros_like(w), np.zeros_like(w)
+  for t, g in enumerate(gradients, start=1):
+    g = g * min(1.0, max_norm / np.linalg.norm(g))
+    m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+    w = w - lr * (m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps) + decay * w)
+  return w
+
+
+def test_updates_are_those_of_numpy():
+  """The loss is sum(w x): its gradient is x, or the sum of the microbatches' x."""
+  optimizer = AdamW(lr=0.1, b1=0.8, b2=0.9, eps=1e-3, weight_decay=0.2, max_grad_norm=2.0)
+  rng = np.random.default_rng(0)
+  start = rng.standard_normal(5)
+  batches = [rng.standard_normal((6, 5)) * scale for scale in (0.1, 4.0, 1.0)]  # the second is clipped
+  update = make_update(lambda w, x: ((w[None] * x).sum(), {"n_max": x.max(), "n": x.sum()}), optimizer.build())
+  state = init_state(jnp.asarray(start, np.float32), optimizer.build())
+  for batch in batches:
+    state, metrics = update(state, microbatched(batch.astype(np.float32), 3))
+    total = batch.sum(axis=0)
+    np.testing.assert_allclose(metrics["grad_norm"], np.linalg.norm(total), rtol=1e-5)
+    np.testing.assert_allclose(metrics["n_max"], batch.max(), rtol=1e-6)
+    np.testing.assert_allclose(metrics["n"], batch.sum(), rtol=1e-4)
+  expected = numpy_adamw(start, [b.sum(axis=0) for b in batches], 0.1, 0.8, 0.9, 1e-3, 0.2, 2.0)
+  np.testing.assert_allclose(state.params, expected, atol=1e-5)
+  assert int(state.step) == 3
+
+
+@pytest.mark.parametrize("values, message", [
+  ({"lr": 0.0}, r"optimizer\.lr: 0\.0\. It must be positive"),
+  ({"lr": float("nan")}, r"optimizer\.lr: nan"),
+  ({"lr": 1.0, "eps": 0.0}, r"optimizer\.eps: 0\.0"),
+  ({"lr": 1.0, "max_grad_norm": -1.0}, r"optimizer\.max_grad_norm: -1\.0"),
+  ({"lr": 1.0, "warmup_steps": -1}, r"optimizer\.warmup_steps: -1\. It must not be negative"),
+  ({"lr": 1.0, "weight_decay": -0.1}, r"optimizer\.weight_decay: -0\.1"),
+  ({"lr": 1.0, "final_lr": -0.1}, r"optimizer\.final_lr: -0\.1"),
+  ({"lr": 1.0, "warmup_steps": 5, "decay_steps": 5}, r"optimizer\.decay_steps: 5\. .*more than warmup_steps \(5\)"),
+])
+def test_wrong_settings_are_refused(values, message):
+  with pytest.raises(InputError, match=message):
+    AdamW(**values)
