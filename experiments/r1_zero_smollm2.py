@@ -6,7 +6,7 @@ held-out accuracy well beyond the noise of the measurement in about an hour on t
     python -m r1jax run experiments/r1_zero_smollm2.py --set weights=DIR
 
 DIR: a hub folder of SmolLM2-135M-Instruct (config.json, model.safetensors, tokenizer.json).
-Hardware: two cores, 6 GB of memory. Expected: see experiments/results/r1_zero_smollm2/summary.json, which this command wrote.
+Hardware: two cores, 10 GB of memory. Expected: experiments/results/r1_zero_smollm2/summary.json, which this command wrote.
 
 Numbers are ours where no source is given: a batch of 4 questions x 8 samples instead of the paper's 32 x 16, one update a
 rollout, and a learning rate for a small model and few steps. The prompt shows one worked example, since this model does

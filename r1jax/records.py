@@ -47,10 +47,14 @@ class GRPOBatch:
 
 @struct.dataclass
 class TokenBatch:
-  """One batch of supervised training: tokens and positions [N, T] int32, weights [N, T] float32 of a sum."""
+  """One batch of supervised training, rows of packed documents, each field [N, T].
+
+  tokens, positions, segment_ids: int32, as `data.packing.PackedRows` has them. weights: float32, of a sum.
+  """
 
   tokens: Any
   positions: Any
+  segment_ids: Any
   weights: Any
 
 

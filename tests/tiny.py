@@ -7,8 +7,8 @@ from r1jax.models.config import ModelConfig, RopeScaling
 from r1jax.models.params import is_weight, shardings, weight_table
 from r1jax.sharding import TRAIN_RULES, MeshShape, make_mesh
 
-SIZES = dict(vocab_size=64, d_model=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, d_ff=48,
-             max_position=256)
+SIZES = {"vocab_size": 64, "d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8,
+         "d_ff": 48, "max_position": 256}
 FAMILIES = {
   "qwen2": ModelConfig(family="qwen2", qkv_bias=True, tie_embeddings=True, **SIZES),
   "qwen3": ModelConfig(family="qwen3", qk_norm=True, **SIZES),

@@ -83,6 +83,19 @@ class Document:
   style: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+  """The documents of a world and a seed, as a source for stages.sft.SFT."""
+
+  spec: ArithmeticSpec = ArithmeticSpec()
+  seed: int = 0
+
+  def document(self, index: int) -> tuple[str, str]:
+    """(question, response) number `index`."""
+    drawn = document(self.spec, self.seed, index)
+    return drawn.prompt, drawn.response
+
+
 def vocabulary(spec: ArithmeticSpec) -> list[str]:
   """Every word of questions, documents and answers, one token each; special tokens are not included."""
   numbers = [str(i) for i in range(max(spec.largest_total, spec.largest_term) + 1)]

@@ -6,7 +6,7 @@ import matplotlib
 from r1jax.training.metrics import read_metrics
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 
 def draw_curves(run_dir: Path) -> Path | None:

@@ -1,12 +1,13 @@
 """Supervised training on documents: next-token prediction on prompt + response, or on responses alone."""
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, partial
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from r1jax.data.packing import pack
 from r1jax.data.templates import Template, render
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
@@ -33,7 +34,7 @@ class Documents(Protocol):
 
 @dataclass(frozen=True)
 class SFT:
-  """One stage of supervised training, constant-shape batches of one document a row. Lengths in tokens."""
+  """One stage of supervised training: each update takes batch_size rows of max_length tokens, filled with documents."""
 
   documents: Documents
   optimizer: AdamW
@@ -66,27 +67,22 @@ class SFT:
       raise InputError(f"stages.{self.name}.batch_size", f"{rows} rows a microbatch for {parts} data-parallel devices",
                        "Make it a multiple of mesh.replica x mesh.fsdp.")
 
-  def batch(self, tokenizer: Tokenizer, step: int) -> TokenBatch:
-    """The batch of update number `step`, host arrays [batch_size, max_length]."""
-    rows = [self._row(tokenizer, step * self.batch_size + i) for i in range(self.batch_size)]
-    tokens = np.full((self.batch_size, self.max_length), tokenizer.pad_id, np.int32)
-    positions = np.full_like(tokens, -1)
-    mask = np.zeros(tokens.shape, bool)
-    for i, (ids, prompt_length) in enumerate(rows):
-      tokens[i, :len(ids)] = ids
-      positions[i, :len(ids)] = np.arange(len(ids))
-      mask[i, (1 if self.train_on_prompt else prompt_length):len(ids)] = True
-    weights = np.asarray(token_weights(mask, Reduction.TOKEN_MEAN))
-    return TokenBatch(tokens=tokens, positions=positions, weights=weights)
+  def batch(self, tokenizer: Tokenizer, cursor: int) -> tuple[TokenBatch, int]:
+    """(host arrays [batch_size, max_length] of documents cursor, cursor + 1, ..., the next cursor)."""
+    rows, following = pack(partial(self._document, tokenizer), cursor, self.batch_size, self.max_length, tokenizer.pad_id)
+    weights = np.asarray(token_weights(rows.mask, Reduction.TOKEN_MEAN))
+    return TokenBatch(tokens=rows.tokens, positions=rows.positions, segment_ids=rows.segment_ids,
+                      weights=weights), following
 
-  def _row(self, tokenizer: Tokenizer, index: int) -> tuple[list[int], int]:
-    question, response = self.documents.document(index)
+  def _document(self, tokenizer: Tokenizer, number: int) -> tuple[list[int], int]:
+    """(token ids of one document with its stop token, how many of the first are not trained on)."""
+    question, response = self.documents.document(number)
     prompt = tokenizer.encode(render(self.template, question))
     ids = prompt + tokenizer.encode(response) + [tokenizer.stop_ids[0]]
     if len(ids) > self.max_length:
       raise InputError(f"stages.{self.name}.max_length", self.max_length,
-                       f"Document {index} has {len(ids)} tokens: raise it, or shorten the documents.")
-    return ids, len(prompt)
+                       f"Document {number} has {len(ids)} tokens: raise it, or shorten the documents.")
+    return ids, 1 if self.train_on_prompt else len(prompt)
 
   def update(self, experiment: Experiment):
     """The jitted update(state, TokenBatch) of this stage."""
@@ -98,14 +94,17 @@ class SFT:
     update = self.update(context.experiment)
     checkpoints = Checkpoints(context.run_dir / "checkpoints" / self.name)
     state = init_state(context.params, self.optimizer.build())
+    cursor = 0
     if checkpoints.latest() is not None:
-      state, _, _ = checkpoints.restore(state, has_reference=False)
+      state, _, progress = checkpoints.restore(state, has_reference=False)
+      cursor = progress["cursor"]
     step = int(state.step)
     log = RunLog(context.run_dir, self.name, step, set(context.finished))
     timers = Timers()
     while step < self.steps:
       with timers("batch"):
-        batch = put_batch(context.mesh, microbatched(self.batch(context.tokenizer, step), self.microbatches), axis=1)
+        batch, cursor = self.batch(context.tokenizer, cursor)
+        batch = put_batch(context.mesh, microbatched(batch, self.microbatches), axis=1)
       with timers("update"):
         state, metrics = update(state, batch)
         step += 1
@@ -116,7 +115,7 @@ class SFT:
         log.metrics(step, {"policy/loss": metrics["loss"], "policy/grad_norm": metrics["grad_norm"], **timers.take()})
       if step % self.checkpoint_every == 0 or step == self.steps:
         log.sync()
-        checkpoints.save(state, None, {"documents": step * self.batch_size})
+        checkpoints.save(state, None, {"cursor": cursor})
     checkpoints.close()
     log.close()
     return {"steps": self.steps, "before": {}, "after": {}}
@@ -132,13 +131,15 @@ class SFT:
                          opt_state=jax.eval_shape(self.optimizer.build().init, params))
       ints = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding)
       weights = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
-      return {"update": self.update(experiment).lower(state, TokenBatch(tokens=ints, positions=ints, weights=weights))}
+      return {"update": self.update(experiment).lower(state, TokenBatch(
+        tokens=ints, positions=ints, segment_ids=ints, weights=weights))}
 
 
-@lru_cache(maxsize=None)
+@cache
 def sft_update(config: ModelConfig, compute: Compute, optimizer: AdamW):
   """update(state, TokenBatch of [M, N / M, T]) -> (state, metrics), jitted and cached."""
   def loss_fn(params, batch: TokenBatch):
-    logprobs, _ = token_logprobs(params, config, compute, batch.tokens, batch.positions)
+    logprobs, _ = token_logprobs(params, config, compute, batch.tokens, batch.positions,
+                                 segment_ids=batch.segment_ids)
     return sft_loss(logprobs, batch.weights)
   return make_update(loss_fn, optimizer.build())

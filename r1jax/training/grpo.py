@@ -1,5 +1,5 @@
 """The update of GRPO: the policy's log-probs, the loss on them, one optimizer step."""
-from functools import lru_cache
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from r1jax.training.score import token_logprobs
 from r1jax.training.step import make_update
 
 
-@lru_cache(maxsize=None)
+@cache
 def grpo_update(config: ModelConfig, compute: Compute, optimizer: AdamW, temperature: float, first: int,
                    clip_low: float, clip_high: float, kl_coef: float, kl_estimator: KLEstimator):
   """update(state, GRPOBatch of [M, N / M, ...]) -> (state, metrics) for these settings, jitted and cached.
