@@ -11,9 +11,9 @@ from r1jax.config import config_hash, differences, to_json
 from r1jax.data.tokenizer import Tokenizer, byte_level_tokenizer, load_tokenizer, word_level_tokenizer
 from r1jax.errors import InputError
 from r1jax.models.huggingface import config_from_folder, load
-from r1jax.models.params import abstract_params, init_params
+from r1jax.models.params import abstract_params, init_params, shardings
 from r1jax.reports.curves import draw_curves
-from r1jax.sharding import make_mesh
+from r1jax.sharding import ROLLOUT_RULES, TRAIN_RULES, make_mesh
 from r1jax.stages.context import Context, Experiment
 from r1jax.training.checkpoint import Checkpoints
 from r1jax.training.metrics import write_atomically
@@ -77,6 +77,8 @@ def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = Non
   if only is not None and only not in names:
     raise InputError("--stage", repr(only), f"Stages of this experiment: {', '.join(names)}.")
   mesh = make_mesh(experiment.mesh)
+  for rules in (TRAIN_RULES, ROLLOUT_RULES):
+    shardings(experiment.model, mesh, rules)  # refuses weights that the mesh cannot share
   for stage in experiment.stages:
     stage.check_mesh(mesh)
   claim_run_dir(experiment, run_dir)
