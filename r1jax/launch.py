@@ -11,6 +11,7 @@ from r1jax.errors import InputError
 def load_experiment(path: str, smoke: bool, settings: list[str]):
   """The Experiment in an experiment file (its `experiment`, or its `smoke`), with --set a.b=c applied."""
   from r1jax.config import override
+  from r1jax.stages.context import Experiment
 
   file = Path(path)
   if not file.is_file():
@@ -19,11 +20,16 @@ def load_experiment(path: str, smoke: bool, settings: list[str]):
   if spec is None:
     raise InputError(path, "not a Python file", "Name an experiment file, for example experiments/r1_zero_tiny.py.")
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  try:
+    spec.loader.exec_module(module)
+  except SyntaxError as error:
+    raise InputError(f"{error.filename}, line {error.lineno}", error.msg, "Correct the line.") from None
   name = "smoke" if smoke else "experiment"
   experiment = getattr(module, name, None)
   if experiment is None:
     raise InputError(path, f"defines no `{name}`", f"An experiment file ends with {name} = Experiment(...).")
+  if not isinstance(experiment, Experiment):
+    raise InputError(path, f"`{name}` is {experiment!r}", f"An experiment file ends with {name} = Experiment(...).")
   for setting in settings:
     key, equals, value = setting.partition("=")
     if not equals:
