@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import hashlib
 import json
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -22,10 +23,10 @@ class Schedule:
   points: tuple[tuple[int, float], ...]
 
   def __init__(self, points: Mapping[int, float]):
-    points = tuple(sorted(points.items()))
-    if not points or points[0][0] != 0:
-      raise InputError("Schedule", f"{dict(points)}", "Give a value at step 0, and one at each step that changes it.")
-    object.__setattr__(self, "points", points)
+    whole = all(type(step) is int and type(value) in (int, float) for step, value in points.items())
+    if not whole or min(points, default=None) != 0:
+      raise InputError("Schedule", f"{dict(points)}", "Give a number at step 0, and one at each step that changes it.")
+    object.__setattr__(self, "points", tuple(sorted(points.items())))
 
   def at(self, step: int) -> float:
     """The value in force at `step`."""
@@ -49,6 +50,8 @@ def to_json(value: Any) -> Any:
     return {str(k): to_json(v) for k, v in value.items()}
   if isinstance(value, list | tuple):
     return [to_json(v) for v in value]
+  if isinstance(value, os.PathLike):
+    return os.fspath(value)
   return value
 
 
@@ -90,6 +93,9 @@ def _replace(config, parts, text, path):
     if head not in names:
       raise InputError(f"--set {path}", f"no {head!r}", f"Known here: {', '.join(names)}.")
     i = names.index(head)
+    if not rest and dataclasses.is_dataclass(config[i]):
+      fields = ", ".join(f.name for f in dataclasses.fields(config[i]))
+      raise InputError(f"--set {path}", repr(text), f"Set one of its fields: {fields}.")
     item = _replace(config[i], rest, text, path) if rest else _parse(text, config[i], Any, path)
     return (*config[:i], item, *config[i + 1:])
   if not dataclasses.is_dataclass(config):
@@ -126,7 +132,9 @@ def _parse(text: str, old: Any, annotation: Any, path: str) -> Any:
   if isinstance(value, list):
     value = tuple(value)
   plain = [typing.get_origin(k) or k for k in kinds]
-  if Any not in plain and not any(isinstance(k, type) and isinstance(value, k) for k in plain):
-    wanted = " or ".join(getattr(k, "__name__", str(k)) for k in plain)
+  wrong_bool = isinstance(value, bool) and bool not in plain  # Python counts True as an int
+  if Any not in plain and (wrong_bool or not any(isinstance(k, type) and isinstance(value, k) for k in plain)):
+    names = {types.NoneType: "None", Schedule: "a schedule such as {0: 1024, 500: 2048}"}
+    wanted = " or ".join(names.get(k, getattr(k, "__name__", str(k))) for k in plain)
     raise InputError(f"--set {path}", repr(text), f"It must be {wanted}.")
   return value
