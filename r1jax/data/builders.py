@@ -95,8 +95,18 @@ class GeneratedQuestions(_QuestionsBuilder):
   """Questions of an in-process generator."""
 
   def _questions(self) -> Sequence[Question]:
-    source = self.builder_config.source
-    return GENERATORS[source.generator](source.seed, source.count, **dict(source.parameters))
+    return read_questions(self.builder_config.source)
+
+
+def read_questions(source: Jsonl | Generated) -> Sequence[Question]:
+  """All questions of a source, both splits, straight from the file or the generator; nothing is written.
+
+  Raises:
+    InputError: a bad file or line, or a generator's parameter.
+  """
+  if isinstance(source, Jsonl):
+    return parse_jsonl(_read_bytes(source.path), source)
+  return GENERATORS[source.generator](source.seed, source.count, **dict(source.parameters))
 
 
 def prepare(source: Jsonl | Generated, data_dir: str | os.PathLike[str]) -> tfds.core.DatasetBuilder:

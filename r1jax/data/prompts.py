@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from r1jax.data import builders
-from r1jax.data.questions import HELD_OUT, TRAIN, Generated, Jsonl, Question
+from r1jax.data.questions import HELD_OUT, TRAIN, Generated, Jsonl, Question, split_of
 from r1jax.data.templates import Template, render
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
@@ -77,6 +77,23 @@ def load_questions(
       f"split {split!r} of {source}", f"it is empty ({counts})", "Change held_out or give more questions"
     )
   return QuestionSet(builder.as_data_source("+".join(counts) if split == ALL else split))
+
+
+def check_questions(source: Jsonl | Generated, template: Template, tokenizer: Tokenizer, max_prompt_length: int,
+                    held_out: int) -> None:
+  """Reads a source through without writing anything, and encodes every prompt.
+
+  Raises:
+    InputError: a bad file or line, a prompt that is too long or has an unknown word, fewer than `held_out` held-out
+      questions, or no other ones.
+  """
+  questions = builders.read_questions(source)
+  encode_prompts(questions, template, tokenizer, max_prompt_length)
+  kept = sum(split_of(question.text, source.held_out) == HELD_OUT for question in questions)
+  if kept < held_out or kept == len(questions):
+    raise InputError(f"{type(source).__name__}.held_out",
+                     f"{source.held_out} of {len(questions)} questions holds out {kept}; {held_out} are to be measured on, "
+                     "the others trained on", "Give more questions, another share, or measure on fewer")
 
 
 def question_stream(questions: Sequence[Question], seed: int):

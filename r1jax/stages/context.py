@@ -20,6 +20,12 @@ class Stage(Protocol):
   def check(self, experiment: "Experiment") -> None:
     """InputError for whatever cannot work, before anything is read or compiled."""
 
+  def check_mesh(self, mesh: Mesh) -> None:
+    """InputError if a batch cannot be split over the mesh."""
+
+  def check_data(self, tokenizer: Tokenizer) -> None:
+    """InputError for whatever the stage's data has wrong; reads, writes nothing."""
+
   def run(self, context: "Context") -> dict:
     """Runs or resumes the stage; {"steps", "before", "after"} for summary.json."""
 

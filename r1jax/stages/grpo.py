@@ -16,7 +16,9 @@ import jax.numpy as jnp
 from r1jax.config import Schedule
 from r1jax.data.builders import Generated, Jsonl
 from r1jax.data.prompts import check as check_source
+from r1jax.data.prompts import check_questions
 from r1jax.data.templates import R1_ZERO, Template
+from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 from r1jax.losses.advantages import AdvantageKind
 from r1jax.losses.grpo import KLEstimator
@@ -105,7 +107,6 @@ class GRPO:
 
   def run(self, context: Context) -> dict:
     """Trains from context.params, or resumes; {"steps", "before", "after"} with held-out metrics."""
-    self.check_mesh(context.mesh)
     update = self.update(context.experiment)
     return run(self, context, update, reuse_logprobs=self.old_logprobs is OldLogprobs.SAMPLER)
 
@@ -117,6 +118,10 @@ class GRPO:
       if size % parts:
         raise InputError(f"stages.{self.name}.{name}", f"{size} rows at a time for {parts} data-parallel devices",
                          "Make it a multiple of mesh.replica x mesh.fsdp.")
+
+  def check_data(self, tokenizer: Tokenizer) -> None:
+    """InputError for a bad file, line or prompt, or too few held-out questions."""
+    check_questions(self.questions, self.template, tokenizer, self.max_prompt_length, self.held_out.questions)
 
   def update(self, experiment: Experiment):
     """The jitted update(state, GRPOBatch) of this stage."""

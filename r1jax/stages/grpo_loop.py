@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from r1jax.data.prompts import draw, load_questions, question_stream
-from r1jax.errors import InputError
 from r1jax.losses.advantages import group_advantages
 from r1jax.losses.reductions import token_weights
 from r1jax.models.params import shardings
@@ -33,7 +32,7 @@ def run(stage, context: Context, update, reuse_logprobs: bool) -> dict:
   checkpoints = Checkpoints(context.run_dir / "checkpoints" / stage.name)
   state, reference, cursor = _start(stage, context, checkpoints)
   step = int(state.step)
-  log = RunLog(context.run_dir, stage.name, step, set(context.finished))
+  log = RunLog(context.run_dir, stage.name, checkpoints.latest(), set(context.finished))
   timers = Timers()
   with RuleRewards(dict(stage.rewards), workers=stage.verifier_workers,
                    timeout_seconds=stage.verifier_seconds) as rewards:
@@ -75,9 +74,6 @@ def _prepare(stage, context: Context) -> "_Loop":
   data_dir = context.run_dir / "data"
   train = load_questions(stage.questions, "train", data_dir)
   held_out = load_questions(stage.questions, "held_out", data_dir)
-  if len(held_out) < stage.held_out.questions:
-    raise InputError(f"stages.{stage.name}.held_out.questions", stage.held_out.questions,
-                     f"There are {len(held_out)} held-out questions: ask for fewer, or make the share larger.")
   experiment = context.experiment
   policy = Policy(experiment.model, experiment.compute, context.tokenizer, stage.template, stage.max_prompt_length,
                   context.mesh, stage.stop)

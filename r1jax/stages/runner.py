@@ -81,6 +81,7 @@ def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = Non
     shardings(experiment.model, mesh, rules)  # refuses weights that the mesh cannot share
   for stage in experiment.stages:
     stage.check_mesh(mesh)
+    stage.check_data(tokenizer)
   claim_run_dir(experiment, run_dir)
   summary = _read_summary(run_dir, experiment)
   root = jax.random.key(experiment.seed)

@@ -67,6 +67,10 @@ class SFT:
       raise InputError(f"stages.{self.name}.batch_size", f"{rows} rows a microbatch for {parts} data-parallel devices",
                        "Make it a multiple of mesh.replica x mesh.fsdp.")
 
+  def check_data(self, tokenizer: Tokenizer) -> None:
+    """InputError for a document that is too long or has an unknown word, among those of the first update."""
+    self.batch(tokenizer, 0)
+
   def batch(self, tokenizer: Tokenizer, cursor: int) -> tuple[TokenBatch, int]:
     """(host arrays [batch_size, max_length] of documents cursor, cursor + 1, ..., the next cursor)."""
     rows, following = pack(partial(self._document, tokenizer), cursor, self.batch_size, self.max_length, tokenizer.pad_id)
@@ -90,7 +94,6 @@ class SFT:
 
   def run(self, context: Context) -> dict:
     """Trains from context.params, or resumes; what summary.json says of it."""
-    self.check_mesh(context.mesh)
     update = self.update(context.experiment)
     checkpoints = Checkpoints(context.run_dir / "checkpoints" / self.name)
     state = init_state(context.params, self.optimizer.build())
@@ -99,7 +102,7 @@ class SFT:
       state, _, progress = checkpoints.restore(state, has_reference=False)
       cursor = progress["cursor"]
     step = int(state.step)
-    log = RunLog(context.run_dir, self.name, step, set(context.finished))
+    log = RunLog(context.run_dir, self.name, checkpoints.latest(), set(context.finished))
     timers = Timers()
     while step < self.steps:
       with timers("batch"):

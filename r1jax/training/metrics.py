@@ -34,16 +34,17 @@ def write_atomically(path: Path, text: str) -> None:
 class RunLog:
   """The log of one stage. Each line carries `stage` and `step`, the updates done when it was written."""
 
-  def __init__(self, run_dir: Path, stage: str, step: int, finished: set[str]):
-    """Cuts off what was written after `step` of `stage`, by a run that did not live to checkpoint it."""
+  def __init__(self, run_dir: Path, stage: str, step: int | None, finished: set[str]):
+    """Cuts off what was written after the checkpoint at `step` of `stage` (None: before any) by a run that died."""
     self.stage = stage
     self._files = {}
     for name in ("metrics", "samples"):
       path = Path(run_dir) / f"{name}.jsonl"
-      kept = [r for r in _lines(path) if r["stage"] in finished or (r["stage"] == stage and r["step"] <= step)]
+      kept = [r for r in _lines(path) if r["stage"] in finished or (
+        r["stage"] == stage and step is not None and r["step"] <= step)]
       write_atomically(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
       self._files[name] = path.open("a", encoding="utf-8")
-    self._tensorboard = SummaryWriter(str(Path(run_dir) / "tensorboard" / stage), purge_step=step + 1 if step else None)
+    self._tensorboard = SummaryWriter(str(Path(run_dir) / "tensorboard" / stage), purge_step=0 if step is None else step + 1)
 
   def _append(self, name: str, record: dict) -> None:
     self._files[name].write(json.dumps(record, ensure_ascii=False) + "\n")

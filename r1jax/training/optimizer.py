@@ -10,8 +10,8 @@ from r1jax.errors import InputError
 class AdamW:
   """Optimizer of a stage. Rates per update.
 
-  The papers state the peak rates only; betas, eps, weight decay, warm-up and clipping in RL are ours (PAPER section
-  12 of the notes lists them as not stated; 0.9 / 0.95 and clip 1.0 are those of DeepSeek-V3's pre-training).
+  The papers state the peak rates only; betas, eps, weight decay, warm-up and clipping in RL are ours: 0.9 / 0.95 and
+  clipping at 1.0 are those of DeepSeek-V3's pre-training.
   """
 
   lr: float
