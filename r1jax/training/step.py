@@ -46,7 +46,7 @@ def make_update(loss_fn: Callable, optimizer: optax.GradientTransformation) -> C
     with jax.numpy_dtype_promotion("standard"):  # optax mixes floats with its int32 counts
       updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics = {**metrics, "loss": loss, "grad_norm": optax.global_norm(grads)}
+    metrics = {**metrics, "loss": loss, "grad_norm": optax.tree.norm(grads)}
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
   return jax.jit(update, donate_argnums=0)

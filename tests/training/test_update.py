@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from losses import numpy_reference
 from tiny import EVERYTHING, eight_devices, one_device, random_params, random_tokens
 
 from r1jax.losses.grpo import KLEstimator
@@ -13,6 +14,7 @@ from r1jax.records import GRPOBatch
 from r1jax.sharding import put_batch
 from r1jax.training.grpo import grpo_update
 from r1jax.training.optimizer import AdamW
+from r1jax.training.score import score
 from r1jax.training.step import init_state, microbatched
 
 N, PROMPT, T = 16, 5, 14
@@ -77,6 +79,23 @@ def test_eight_devices_give_what_one_gives(plain, reduction):
     assert array.sharding.is_equivalent_to(sharding, array.ndim)
 
 
+@pytest.mark.parametrize("reduction", Reduction)
+def test_loss_and_metrics_are_numpys_from_the_scorers_logprobs(plain, reduction):
+  mesh, batch, found = one_device(), host_batch(reduction), plain[reduction][1]
+  with jax.set_mesh(mesh):
+    logprobs = np.asarray(score(
+      random_params(EVERYTHING, mesh), *put_batch(mesh, (batch.tokens, batch.positions)), config=EVERYTHING,
+      compute=Compute(), temperature=0.7, first=PROMPT))
+  loss, _, metrics = numpy_reference.grpo(
+    logprobs, batch.old_logprobs, batch.ref_logprobs, batch.advantages, batch.mask, reduction=reduction.value,
+    constant=9.0, clip_low=0.2, clip_high=0.3, kl_coef=0.04, estimator="k3")
+  gap = np.abs(logprobs - batch.sampler_logprobs)
+  expected = {"loss": loss, **metrics, "sampler_gap": np.sum(batch.weights * gap), "sampler_gap_max": gap[batch.mask].max()}
+  for name, value in expected.items():
+    np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+  assert found.keys() - expected.keys() == {"entropy", "grad_norm"}
+
+
 def test_the_reductions_differ(plain):
   losses = [float(result[1]["loss"]) for result in plain.values()]
   assert min(abs(a - b) for i, a in enumerate(losses) for b in losses[:i]) > 1e-3
@@ -102,6 +121,3 @@ def test_a_second_update_compiles_nothing(plain):
 def test_the_same_settings_share_one_program():
   assert the_update() is the_update(AdamW(lr=0.1, eps=1e-2, weight_decay=0.1))
   assert the_update() is not the_update(AdamW(lr=0.2))
-
-
-GOLDEN = {}
