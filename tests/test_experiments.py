@@ -210,7 +210,9 @@ def file_of_questions(tmp_path):
   ('{"question": "1 + 1", "answer": ', ["questions.jsonl:2", "not JSON"]),
   ('{"question": "1 + 1", "result": "2"}', ["questions.jsonl:2", "'answer'", "answer_field"]),
   ('{"question": "' + "1 + " * 20 + '1", "answer": "21"}', ["questions.jsonl:2", "84 tokens", "is 40"]),
-], ids=["no file", "broken line", "missing field", "too long"])
+  ('{"question": "1 + 1", "answer": "it depends on ]] whom"}', ["questions.jsonl:2", "cannot be read as mathematics"]),
+  ('{"question": "1 + 1", "answer": "2"}', ["Jsonl.held_out", "8 are to be measured on"]),
+], ids=["no file", "broken line", "missing field", "too long", "no answer", "too few"])
 def test_refuses_a_bad_file_of_questions(capfd, tmp_path, file_of_questions, line, said):
   experiment, questions = file_of_questions
   if line is not None:

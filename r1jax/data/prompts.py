@@ -79,16 +79,8 @@ def load_questions(
   return QuestionSet(builder.as_data_source("+".join(counts) if split == ALL else split))
 
 
-def check_questions(source: Jsonl | Generated, template: Template, tokenizer: Tokenizer, max_prompt_length: int,
-                    held_out: int) -> None:
-  """Reads a source through without writing anything, and encodes every prompt.
-
-  Raises:
-    InputError: a bad file or line, a prompt that is too long or has an unknown word, fewer than `held_out` held-out
-      questions, or no other ones.
-  """
-  questions = builders.read_questions(source)
-  encode_prompts(questions, template, tokenizer, max_prompt_length)
+def check_split(questions: Sequence[Question], source: Jsonl | Generated, held_out: int) -> None:
+  """InputError unless the split of a source's questions leaves some to train on and `held_out` to measure on."""
   kept = sum(split_of(question.text, source.held_out) == HELD_OUT for question in questions)
   if kept < held_out or kept == len(questions):
     raise InputError(f"{type(source).__name__}.held_out",

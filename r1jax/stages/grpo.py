@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from r1jax.config import Schedule
-from r1jax.data.builders import Generated, Jsonl
+from r1jax.data.builders import Generated, Jsonl, read_questions
 from r1jax.data.prompts import check as check_source
-from r1jax.data.prompts import check_questions
+from r1jax.data.prompts import check_split, encode_prompts
 from r1jax.data.templates import R1_ZERO, Template
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
@@ -25,7 +25,7 @@ from r1jax.losses.grpo import KLEstimator
 from r1jax.losses.reductions import Reduction
 from r1jax.models.params import abstract_params
 from r1jax.records import GRPOBatch, TrainState
-from r1jax.rewards.rules import PARTS
+from r1jax.rewards.rules import PARTS, check_golds
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.generate import generate
 from r1jax.sharding import ROLLOUT_RULES, batch_parts, batch_sharding
@@ -120,8 +120,12 @@ class GRPO:
                          "Make it a multiple of mesh.replica x mesh.fsdp.")
 
   def check_data(self, tokenizer: Tokenizer) -> None:
-    """InputError for a bad file, line or prompt, or too few held-out questions."""
-    check_questions(self.questions, self.template, tokenizer, self.max_prompt_length, self.held_out.questions)
+    """InputError for a bad file, line, prompt or answer, or too few held-out questions."""
+    questions = read_questions(self.questions)
+    encode_prompts(questions, self.template, tokenizer, self.max_prompt_length)
+    if "accuracy" in dict(self.rewards):
+      check_golds((question.id, question.answer) for question in questions)
+    check_split(questions, self.questions, self.held_out.questions)
 
   def update(self, experiment: Experiment):
     """The jitted update(state, GRPOBatch) of this stage."""
