@@ -45,7 +45,7 @@ r1_zero = GRPO(
   template=PROMPT,
   held_out=HeldOut(questions=512, every=20, batch=128),
   optimizer=AdamW(lr=2e-4, warmup_steps=10),
-  steps=200,
+  steps=160,
   questions_per_step=16,  # the paper's 32, halved for two cores
   group_size=8,  # the paper's 16, halved
   minibatches=1,  # the paper's 16 updates a rollout would make 12 rollouts of this run

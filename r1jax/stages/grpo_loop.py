@@ -173,8 +173,10 @@ class _Loop:
       return  # resumed: measured before the checkpoint was written
     if not ends and (every is None or previous // every == step // every):
       return
-    # Start and end are compared, so both are measured at the length that the stage ends with.
-    max_length = int(stage.max_length.at(stage.steps if ends else step))
+    # Start and end are compared, so both are measured at the length that the stage ends with; between, at that of the
+    # rollout just trained on, so that a change of length shows in the evaluation after it.
+    last_rollout = (stage.steps - 1) // stage.minibatches * stage.minibatches
+    max_length = int(stage.max_length.at(last_rollout if ends else previous))
     log.metrics(step, evaluate(self.policy, self.rollout_params(params), self.eval_key, self.held_out,
                                stage.held_out, rewards, max_length))
 
