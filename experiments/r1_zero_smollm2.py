@@ -6,10 +6,10 @@ held-out accuracy well beyond the noise of the measurement in about an hour on t
     python -m r1jax run experiments/r1_zero_smollm2.py --set weights=DIR
 
 DIR: a hub folder of SmolLM2-135M-Instruct (config.json, model.safetensors, tokenizer.json).
-Hardware: two cores, 10 GB of memory. Expected: experiments/results/r1_zero_smollm2/summary.json, which this command wrote.
+Hardware: two cores, 12 GB of memory. Expected: experiments/results/r1_zero_smollm2/summary.json, which this command wrote.
 
 Numbers are ours where no source is given: a batch of 4 questions x 8 samples instead of the paper's 32 x 16, one update a
-rollout, and a learning rate for a small model and few steps. The prompt shows one worked example, since this model does
+rollout, and a learning rate for a small model and few steps. The prompt shows two worked examples, since this model does
 not follow the paper's zero-shot template, and pre-fills <think>.
 """
 import dataclasses
@@ -24,8 +24,10 @@ from r1jax.stages.grpo import GRPO
 from r1jax.training.optimizer import AdamW
 
 PROMPT = Template(
-  "Q: Max has 6 bags with 4 nuts in each. How many nuts does Max have?\n"
-  "<think> 6 * 4 = 24 </think> <answer> 24 </answer>\n"
+  "Q: Max has 6 nuts and gets 3 more. How many nuts does Max have?\n"
+  "<think> 6 + 3 = 9 </think> <answer> 9 </answer>\n"
+  "Q: Kim has 8 keys and gives away 2. How many keys does Kim have?\n"
+  "<think> 8 - 2 = 6 </think> <answer> 6 </answer>\n"
   "Q: {question}\n", prefill="<think>")
 
 SMOLLM2_135M = ModelConfig(
@@ -38,18 +40,19 @@ experiment = Experiment(
   weights="",
   compute=Compute(logprob_chunk=32),
   stages=(GRPO(
-    questions=Generated("word_problems", count=4_000, seed=0, held_out=0.1),
+    questions=Generated("word_problems", count=4_000, held_out=0.1,
+                        parameters={"operations": "+-", "max_number": 10}),
     template=PROMPT,
     stop=("\n",),
     held_out=HeldOut(questions=256, samples=2, batch=32),
-    optimizer=AdamW(lr=1e-5, warmup_steps=4),
-    steps=60,
+    optimizer=AdamW(lr=7e-6, warmup_steps=4),
+    steps=40,
     questions_per_step=4,
     group_size=8,  # the paper's 16, halved for two cores
     minibatches=1,
     rollout_batch=4,
-    max_prompt_length=74,
-    max_length=Schedule({0: 104}),
+    max_prompt_length=114,
+    max_length=Schedule({0: 140}),
     kl_coef=0.001,  # R1, Nature Methods, "Training details"
     reference_every=400,  # the same
     checkpoint_every=5,
@@ -62,6 +65,6 @@ smoke = dataclasses.replace(
   model=dataclasses.replace(SMOLLM2_135M, vocab_size=258, d_model=48, num_layers=2, num_heads=3, num_kv_heads=1,
                             head_dim=16, d_ff=64),
   stages=(dataclasses.replace(
-    experiment.stages[0], steps=2, questions_per_step=2, group_size=2, rollout_batch=2, max_prompt_length=256,
-    max_length=Schedule({0: 272}), held_out=HeldOut(questions=8, batch=8)),),
+    experiment.stages[0], steps=2, questions_per_step=2, group_size=2, rollout_batch=2, max_prompt_length=306,
+    max_length=Schedule({0: 322}), held_out=HeldOut(questions=8, batch=8)),),
 )
