@@ -91,8 +91,3 @@ def put_batch(mesh: Mesh, tree, axis: int = 0):
 def batch_parts(mesh: Mesh) -> int:
   """Number of pieces that a batch is split into."""
   return math.prod(mesh.shape[a] for a in BATCH)
-
-
-def replicate(mesh: Mesh, tree):
-  """Every leaf whole on every device."""
-  return jax.device_put(tree, NamedSharding(mesh, P()))

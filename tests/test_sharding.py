@@ -23,7 +23,6 @@ from r1jax.sharding import (
   make_mesh,
   partition_spec,
   put_batch,
-  replicate,
 )
 
 
@@ -138,13 +137,3 @@ def test_a_batch_has_as_many_parts_as_there_are_data_parallel_devices(shape, par
   assert batch_parts(mesh) == parts
   array = put_batch(mesh, np.zeros((8, 2), np.float32))
   assert array.sharding.shard_shape(array.shape) == (8 // parts, 2)
-
-
-def test_replicated_arrays_are_whole_on_every_device():
-  mesh = mesh_of(replica=2, tensor=2)
-  host = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float32(4)}
-  arrays = replicate(mesh, host)
-  for name in host:
-    assert arrays[name].sharding.is_fully_replicated
-    for device in mesh.devices.flat:
-      np.testing.assert_array_equal(rows_on(arrays[name], device), host[name])

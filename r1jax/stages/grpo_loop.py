@@ -32,7 +32,7 @@ def run(stage, context: Context, update, reuse_logprobs: bool) -> dict:
   checkpoints = Checkpoints(context.run_dir / "checkpoints" / stage.name)
   state, reference, cursor = _start(stage, context, checkpoints)
   step = int(state.step)
-  log = RunLog(context.run_dir, stage.name, checkpoints.latest(), set(context.finished))
+  log = RunLog(context.run_dir, stage.name, stage.steps, checkpoints.latest(), set(context.finished))
   timers = Timers()
   with RuleRewards(dict(stage.rewards), workers=stage.verifier_workers,
                    timeout_seconds=stage.verifier_seconds) as rewards:

@@ -102,7 +102,7 @@ class SFT:
       state, _, progress = checkpoints.restore(state, has_reference=False)
       cursor = progress["cursor"]
     step = int(state.step)
-    log = RunLog(context.run_dir, self.name, checkpoints.latest(), set(context.finished))
+    log = RunLog(context.run_dir, self.name, self.steps, checkpoints.latest(), set(context.finished))
     timers = Timers()
     while step < self.steps:
       with timers("batch"):

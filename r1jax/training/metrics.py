@@ -2,12 +2,16 @@
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
+
+PROGRESS_SECONDS = 10.0
+PROGRESS = ("policy/loss", "reward/accuracy", "reward/format", "length/mean", "eval/pass_at_1", "eval/format", "eval/length")
 
 
 def _lines(path: Path) -> Iterator[dict]:
@@ -34,9 +38,13 @@ def write_atomically(path: Path, text: str) -> None:
 class RunLog:
   """The log of one stage. Each line carries `stage` and `step`, the updates done when it was written."""
 
-  def __init__(self, run_dir: Path, stage: str, step: int | None, finished: set[str]):
-    """Cuts off what was written after the checkpoint at `step` of `stage` (None: before any) by a run that died."""
-    self.stage = stage
+  def __init__(self, run_dir: Path, stage: str, steps: int, step: int | None, finished: set[str]):
+    """Cuts off what was written after the checkpoint at `step` of `stage` (None: before any) by a run that died.
+
+    steps: those of the whole stage, for the progress lines.
+    """
+    self.stage, self.steps = stage, steps
+    self._shown = -math.inf  # when the last progress line was printed
     self._files = {}
     for name in ("metrics", "samples"):
       path = Path(run_dir) / f"{name}.jsonl"
@@ -58,6 +66,16 @@ class RunLog:
     for name, value in values.items():
       if not isinstance(value, str):
         self._tensorboard.add_scalar(name, value, step)
+    self._show(step, values)
+
+  def _show(self, step: int, values: dict) -> None:
+    """A progress line on stderr, of evaluations always and otherwise not more often than PROGRESS_SECONDS."""
+    shown = [f"{name.split('/')[1]} {values[name]:.3g}" for name in PROGRESS if name in values]
+    due = time.monotonic() - self._shown >= PROGRESS_SECONDS or "eval/pass_at_1" in values
+    if shown and due:
+      self._shown = time.monotonic()
+      print(f"{self.stage} {step}/{self.steps}  {'held out: ' * ('eval/pass_at_1' in values)}{', '.join(shown)}",
+            file=sys.stderr, flush=True)
 
   def sample(self, step: int, record: dict) -> None:
     """One rollout as text, with its rewards."""
