@@ -6,9 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+from perturbed import perturbed
+from tricky_pairs import EQUAL, PAIRS, UNEQUAL
 
 from r1jax.rewards import maths
-from r1jax.rewards.maths import check_gold, extract_answer, judge, verify_maths, verify_plain
+from r1jax.rewards.maths import Extraction, check_gold, extract_answer, judge, verify_maths, verify_plain
 from r1jax.rewards.score import SCORED, UNPARSABLE
 
 
@@ -152,7 +154,6 @@ def test_equal(answer, gold):
     # a plain number is asked for: work left undone, and several answers at once
     ("12+7+9", "28"),
     ("28=12+7+9", "28"),
-    ("12 7 9", "28"),
     ("3(4)", "7"),
     (r"4 \times 7", "28"),
     ("10/2", "5"),
@@ -172,7 +173,7 @@ def test_not_equal(answer, gold):
 
 
 @pytest.mark.parametrize(
-  "answer", [r"\sqrt{ 2", "(a + 2", "三", "?", "(" * 300 + "1" + ")" * 300, "x+" * 1500 + "1"]
+  "answer", [r"\sqrt{ 2", "(a + 2", "12 7 9", "?", "(" * 300 + "1" + ")" * 300, "x+" * 1500 + "1"]
 )
 def test_unparsable_answers_are_refused_quickly(answer):
   judge("1/2", "2")  # import math-verify outside the measurement
@@ -192,13 +193,114 @@ def test_plain_golds_need_no_math_verify(monkeypatch):
   assert check_gold("1,234.5") and verify_plain("4", "4")
 
 
-def test_agrees_with_math_verify_on_math500():
-  """Every gold answer equals itself, also where it is math-verify that reads and compares."""
-  path = Path(os.environ.get("R1JAX_DATA", "")) / "math500" / "test.jsonl"
-  if not os.environ.get("R1JAX_DATA") or not path.is_file():
-    pytest.skip("R1JAX_DATA names no folder with math500/test.jsonl")
+@pytest.mark.parametrize(
+  "response, boxed, last_number",
+  [
+    (r"so \boxed{\frac{1}{2}}.", r"\frac{1}{2}", r"\frac{1}{2}"),
+    (r"\boxed{3} hm <think>\boxed{4}</think> It is \boxed{5}, that is 5.", "5", "5"),
+    (r"\boxed{3}, and again \boxed{3}", "3", "3"),
+    (r"\boxed{3} or rather \boxed{4}", "3, 4", "4"),
+    (r"\boxed{\boxed{7}}", r"\boxed{7}", "7"),
+    (r"\boxed{3} and \boxed{4", "3", "4"),
+    ("He pays $1,234.50 in all.", None, "$1,234.50"),
+    ("From 12 down to -3.", None, "-3"),
+    ("A share of 3/8, the rest 50%", None, "50%"),
+    ("A share of 3/8.", None, "3/8"),
+    ("共２５元", None, "25"),
+    ("答案是-7。", None, "-7"),
+    ("x2 and A4 are names", None, None),
+    ("nothing", None, None),
+    ("", None, None),
+    (r"\boxed{ }", None, None),
+  ],
+)
+def test_extraction_from_a_box_and_of_the_last_number(response, boxed, last_number):
+  assert extract_answer(response, how=Extraction.BOXED) == boxed
+  assert extract_answer(response, how=Extraction.LAST_NUMBER) == last_number
+
+
+@pytest.mark.parametrize("how", [Extraction.BOXED, Extraction.LAST_NUMBER])
+@pytest.mark.parametrize("unit", [r"\boxed{1}", r"\boxed{", "}", "1,234,", "1/", "9", "-", r"\frac{1}", "</think>"])
+def test_other_extractions_in_linear_time(how, unit):
+  began = time.perf_counter()
+  extract_answer(unit * (300_000 // len(unit)), how=how)
+  assert time.perf_counter() - began < 2.0
+
+
+def test_contradicting_boxes_are_wrong():
+  response = r"It is \boxed{27}. No, \boxed{28}."
+  answer = extract_answer(response, how=Extraction.BOXED)
+  assert judge(answer, "28") == judge(answer, "27") == (False, SCORED)
+  assert judge(answer, "27, 28") == (True, SCORED)  # for a question with two answers these are two
+
+
+def test_tricky_pairs():
+  """At least 99% agree, which is what is promised; that all do is what is true today, and so it is held."""
+  assert len(PAIRS) >= 200 and len({pair[:2] for pair in PAIRS}) == len(PAIRS)
+  assert min(len(EQUAL), len(UNEQUAL)) >= 100 and all(why for *_, why in PAIRS)
+  wrong = [(answer, gold, why) for answer, gold, equal, why in PAIRS if judge(answer, gold)[0] != equal]
+  assert wrong == []
+
+
+def test_equality_does_not_depend_on_what_was_judged_before():
+  pairs = PAIRS[::7]
+  first = [judge(answer, gold) for answer, gold, *_ in pairs]
+  maths._form.cache_clear()
+  assert [judge(answer, gold) for answer, gold, *_ in reversed(pairs)] == first[::-1]
+
+
+@pytest.mark.parametrize(
+  "answer", [r"2^{100000000}", "9^{9^{9}}", "9**9**9", "10^{9}!", r"\binom{10^9}{10^8}", r"\int_0^1 x^x dx"]
+)
+def test_what_is_no_number_cannot_hang_a_question_about_a_number(answer, monkeypatch):
+  monkeypatch.setattr(maths, "_ask_math_verify", lambda *texts: pytest.fail("math-verify was asked"))
+  began = time.perf_counter()
+  for gold in ("28", r"\frac{1}{3}", "1.5"):
+    assert not judge(answer, gold)[0]
+  assert time.perf_counter() - began < 1.0
+
+
+def test_what_our_reader_does_not_know_is_asked_of_math_verify():
+  assert judge(r"\int_0^1 2x dx + \sqrt{2}", r"1+\sqrt{2}") == (True, SCORED)
+  assert judge(r"\int_0^1 3x dx + \sqrt{2}", r"1+\sqrt{2}") == (False, SCORED)
+
+
+def golds_of(name):
+  """The gold answers of a data set in the folder that R1JAX_DATA names; skips without it."""
+  folder = os.environ.get("R1JAX_DATA")
+  path = Path(folder or "") / name / "test.jsonl"
+  if not folder or not path.is_file():
+    pytest.skip(f"R1JAX_DATA names no folder with {name}/test.jsonl")
   # Not splitlines(): some rows hold U+2028.
-  golds = [json.loads(line)["answer"] for line in path.read_text(encoding="utf-8").split("\n") if line]
-  assert len(golds) == 500
-  unequal = [gold for gold in golds if judge(rf"Thus $\boxed{{{gold}}}$", gold) != (True, SCORED)]
-  assert unequal == []
+  rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+  return [row["answer"].rsplit("#### ", 1)[-1] for row in rows]
+
+
+# Perturbed answers that are equal all the same, and why.
+STILL_EQUAL = {
+  ("-0", "0"): "zero has no sign",
+  (r"0 \cdot 10^{3}", "0"): "zero in scientific notation",
+  (r"\$18.9", r"\$18.90"): "a final zero",
+}
+
+
+def is_still_equal(answer, gold):
+  notation = answer == gold.replace("^", "") and "circ" in gold  # 90\circ for 90^\circ: a slip of the pen
+  convention = answer + "%" == gold  # a percent sign may be left out
+  return notation or convention or (answer, gold) in STILL_EQUAL
+
+
+@pytest.mark.parametrize("name, count", [("math500", 500), ("gsm8k", 1319), ("cmath", 600)])
+def test_gold_answers_equal_themselves_and_nothing_else(name, count):
+  golds = golds_of(name)
+  assert len(golds) == count
+  boxed = [gold for gold in golds if judge(rf"Thus $\boxed{{{gold}}}$", gold) != (True, SCORED)]
+  spaced = [gold for gold in golds if judge(f"The answer is ${gold} $.", gold) != (True, SCORED)]
+  assert boxed == spaced == []
+  assert all(check_gold(gold) for gold in golds)
+  accepted = set()
+  for gold in dict.fromkeys(golds):
+    wrong = perturbed(gold, 20)
+    assert len(wrong) == 20 and gold not in wrong
+    accepted |= {(answer, gold) for answer in wrong if judge(answer, gold)[0]}
+  assert {pair for pair in accepted if not is_still_equal(*pair)} == set()

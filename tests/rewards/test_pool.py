@@ -13,7 +13,7 @@ from r1jax.errors import InputError
 from r1jax.rewards.pool import VerifierPool
 from r1jax.rewards.score import CRASHED, SCORED, TIMED_OUT, UNPARSABLE
 
-HANGS = ("10^{9}!", r"\frac{1}{3}")  # math-verify is at it for longer than 40 s
+HANGS = (r"\prod_{k=1}^{10^9} k", r"\sqrt{2}")  # math-verify is at it for longer than 40 s
 HALF = ("0.5", r"\frac{1}{2}")
 
 
