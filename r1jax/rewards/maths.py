@@ -1,8 +1,8 @@
 r"""Equality of mathematical answers: extraction, our own reading of answers, and math-verify for the rest.
 
 `judge` tries, in this order: texts that are equal as they stand and plain numbers (`verify_plain`, which is cheap
-enough for any thread); our own reader of forms (`r1jax.rewards.answer_forms`, whose docstring says what counts as
-equal, and `r1jax.rewards.expression`), exact, bounded in time and a hundred times faster than a parser of all of
+enough for any thread); our own reader of forms (`r1jax.rewards.answers`, whose docstring says what counts as
+equal), exact, bounded in time and a hundred times faster than a parser of all of
 LaTeX; and math-verify where that reader cannot read one of the two: integrals, sums, limits.
 
 math-verify can run for ever on hostile input: call `judge` in a worker of `r1jax.rewards.pool`, whose deadline is the
@@ -28,9 +28,10 @@ from decimal import Decimal
 from enum import Enum
 from functools import cache, lru_cache
 
-from r1jax.rewards import answer_forms
-from r1jax.rewards.answer_text import plain_words, split_unit, tidy
-from r1jax.rewards.expression import Unreadable
+from r1jax.rewards import answers
+from r1jax.rewards.answers.equality import is_literal
+from r1jax.rewards.answers.forms import Scalar, Words, has_unknown_commands
+from r1jax.rewards.answers.text import plain_words, split_unit, tidy
 from r1jax.rewards.format import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
 from r1jax.rewards.score import SCORED, UNPARSABLE
 
@@ -187,13 +188,13 @@ def judge(answer: str, gold: str) -> tuple[bool, str]:
     return False, UNPARSABLE
   answer_form, gold_form = _form(answer), _form(gold)
   if answer_form is not None and gold_form is not None:
-    return answer_forms.equal(answer_form, gold_form, answer, gold), SCORED
-  if isinstance(gold_form, answer_forms.Words):
+    return answers.equal(answer_form, gold_form, answer, gold), SCORED
+  if isinstance(gold_form, Words):
     return plain_words(answer) == plain_words(gold), SCORED
-  if isinstance(gold_form, answer_forms.Scalar) and answer_forms.is_literal(gold_form.node):
+  if isinstance(gold_form, Scalar) and is_literal(gold_form.node):
     return False, UNPARSABLE  # a number is asked for, and this is none
   unread = [text for text, form in ((answer, answer_form), (gold, gold_form)) if form is None]
-  if not all(answer_forms.has_unknown_commands(text) for text in unread):
+  if not all(has_unknown_commands(text) for text in unread):
     return False, UNPARSABLE  # malformed: math-verify would guess
   return _ask_math_verify(answer, gold)
 
@@ -252,8 +253,8 @@ def _is_currency(match: re.Match) -> bool:
 def _form(text: str) -> object:
   """The form of a tidy text; None when our reader does not know it."""
   try:
-    return answer_forms.read(text)
-  except Unreadable:
+    return answers.read(text)
+  except answers.Unreadable:
     return None
 
 

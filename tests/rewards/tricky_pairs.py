@@ -1,6 +1,6 @@
 r"""Pairs of answer and gold answer that are easily judged wrong: (answer, gold, equal, why).
 
-The reasons are about mathematics or about the conventions that r1jax/rewards/answer_forms.py states.
+The reasons are about mathematics or about the conventions that r1jax/rewards/answers/__init__.py states.
 """
 
 EQUAL = [
@@ -358,6 +358,9 @@ UNEQUAL = [
   (r"(0,9) \cap (9,36)", r"(0,9) \cup (9,36)", "an intersection is no union"),
   (r"(-\infty,3)\cup(5,\infty)", r"(-\infty,3)\cup(6,\infty)", "another end"),
   ("3<x<4", "(3,4]", "strict on the right"),
+  ("|x|<3", r"(-\infty,3)", "linear on one side of 0 only"),
+  ("x^2<4", r"(-\infty,4)", "a square"),
+  ("1/x<2", r"(-\infty, 2)", "a quotient"),
   (r"x \neq 3", r"(-\infty,3)", "half of it"),
   (r"(2,1)", r"1<x<2", "ends in the wrong order"),
   # matrices
