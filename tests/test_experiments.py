@@ -26,7 +26,6 @@ FILES = sorted((ROOT / "experiments").glob("*.py"))
 DECLARED = ROOT / "experiments" / "r1_zero_qwen2p5_math_1p5b.py"
 # One device's worth of XLA optimisation buys nothing in a program that runs twice.
 QUICK_COMPILES = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-QUICK_SMOKES = ("r1_zero_qwen2p5_math_1p5b",)  # the others take their time: pytest -m slow
 
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
@@ -104,8 +103,7 @@ def test_the_32b_uses_the_papers_numbers():
 # Smoke variants
 
 
-@pytest.mark.parametrize("file", [
-  pytest.param(file, id=file.stem, marks=() if file.stem in QUICK_SMOKES else pytest.mark.slow) for file in FILES])
+@each_file
 def test_the_smoke_variant_runs(file, tmp_path):
   run_dir = tmp_path / "run"
   command = [sys.executable, "-m", "r1jax", "run", str(file), "--smoke", "--run_dir", str(run_dir)]
