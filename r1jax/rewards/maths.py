@@ -88,7 +88,7 @@ def extract_answer(response: str, prefill: str = "", how: Extraction = Extractio
     return _unbox(content).strip() or None
   text = text[text.rfind(THINK_CLOSE) + len(THINK_CLOSE) :] if THINK_CLOSE in text else text
   if how is Extraction.BOXED:
-    return ", ".join(_boxes(text)) or None
+    return ", ".join(boxes(text)) or None
   numbers = [match[0].strip() for match in _LAST_NUMBER.finditer(text.translate(_ASCII_DIGITS))]
   return numbers[-1] if numbers else None
 
@@ -96,7 +96,7 @@ def extract_answer(response: str, prefill: str = "", how: Extraction = Extractio
 _ASCII_DIGITS = {**{0xFF10 + i: 0x30 + i for i in range(10)}, 0xFF0E: ".", 0xFF0D: "-", 0xFF05: "%"}
 
 
-def _boxes(text: str) -> list[str]:
+def boxes(text: str) -> list[str]:
   r"""The different contents of the complete \boxed{..}, in order; of boxes in each other the outer one."""
   found, place = [], 0
   while (start := text.find(_BOXED, place)) >= 0:
@@ -226,8 +226,7 @@ def _mathematics(text: str) -> str:
     return ""
   text = tidy(text)
   if _BOXED in text:
-    boxes = _boxes(text)
-    return ", ".join(tidy(box) for box in boxes) if boxes else text
+    return ", ".join(tidy(box) for box in boxes(text)) or text
   segments = [match for match in _SEGMENT.finditer(text) if not _is_currency(match)]
   if not segments:
     return text
