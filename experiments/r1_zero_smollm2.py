@@ -1,12 +1,14 @@
 """R1-Zero on real weights: SmolLM2-135M-Instruct learns to answer one-step word questions inside the tags.
 
 Claim: accuracy + format reward alone, from real pre-trained weights and with the tokenizer they came with, raise
-held-out accuracy well beyond the noise of the measurement in about an hour on two CPU cores.
+held-out accuracy well beyond the noise of the measurement in less than an hour on two CPU cores.
 
     python -m r1jax run experiments/r1_zero_smollm2.py --set weights=DIR
 
 DIR: a hub folder of SmolLM2-135M-Instruct (config.json, model.safetensors, tokenizer.json).
-Hardware: two cores, 12 GB of memory. Expected: experiments/results/r1_zero_smollm2/summary.json, which this command wrote.
+Hardware: two cores, 12 GB of memory. Time: 41 minutes, on cores shared with other work.
+Expected: held-out pass@1 (256 questions x 2 samples) from 0.49 (95% interval 0.43 to 0.54) to 0.80 (0.75 to 0.85), format
+from 0.98 to 1.00: experiments/results/r1_zero_smollm2, which this command wrote.
 
 Numbers are ours where no source is given: a batch of 4 questions x 8 samples instead of the paper's 32 x 16, one update a
 rollout, and a learning rate for a small model and few steps. The prompt shows two worked examples, since this model does
