@@ -130,4 +130,5 @@ def wilson(p: float, n: float) -> tuple[float, float]:
   centre = p + _Z**2 / (2 * n)
   half = _Z * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n * n))
   scale = 1 + _Z**2 / n
-  return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+  # p lies within, though rounding may leave it outside at 0 and 1.
+  return max(0.0, min(p, (centre - half) / scale)), min(1.0, max(p, (centre + half) / scale))

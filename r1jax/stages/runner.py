@@ -102,9 +102,9 @@ def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = Non
         before = summary["stages"].get(stage.name, {}).get("seconds", 0.0)
         summary["stages"][stage.name] = {"status": "finished", "seconds": round(before + seconds, 1), **result}
         _write_summary(run_dir, summary, names)
-        draw_curves(run_dir)
       if stage.name == only:
         break
+  draw_curves(run_dir)
   return summary
 
 

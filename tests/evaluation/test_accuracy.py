@@ -117,3 +117,10 @@ def test_cons_at_k():
 def test_bad_arrays(correct):
   with pytest.raises(InputError, match="correct"):
     pass_at_1(correct)
+
+
+@pytest.mark.parametrize("questions", [64, 100, 256, 511, 512, 1000])
+def test_the_interval_holds_the_share_at_both_ends(questions):
+  for right in (0.0, 1.0):
+    found = pass_at_1(np.full((questions, 1), right))
+    assert found.low <= found.mean <= found.high
