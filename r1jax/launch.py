@@ -1,8 +1,10 @@
 """The command line: one command, `r1jax` or `python -m r1jax`, a verb each."""
 import argparse
 import importlib.util
+import json
 import os
 import sys
+import time
 from pathlib import Path
 
 from r1jax.errors import InputError
@@ -54,6 +56,33 @@ def _run(args) -> None:
     print(f"curve:   {run_dir / 'curves.png'}")
 
 
+def _rows(args) -> list:
+  from r1jax.rewards.files import read_rows
+
+  for name in ("workers", "seconds", "repeats"):
+    if not getattr(args, name, 1) > 0:
+      raise InputError(f"--{name}", getattr(args, name), "Give a number greater than 0.")
+  return read_rows(args.answers, args.kind)
+
+
+def _score(args) -> None:
+  from r1jax.rewards.files import ready_pool, score_rows, summary
+
+  rows, results = _rows(args), []
+  with ready_pool(args.workers, args.seconds) as pool:
+    start = time.perf_counter()
+    for result in score_rows(pool, rows, args.kind):
+      print(json.dumps(result, ensure_ascii=False), flush=True)
+      results.append(result)
+    print(summary(results, time.perf_counter() - start), file=sys.stderr)
+
+
+def _bench(args) -> None:
+  from r1jax.rewards.files import throughput
+
+  print(json.dumps(throughput(_rows(args), args.kind, args.workers, args.seconds, args.repeats), indent=1))
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(prog="r1jax", description="DeepSeek-R1 and R1-Zero in JAX.")
   verbs = parser.add_subparsers(dest="verb", required=True)
@@ -69,6 +98,25 @@ def _parser() -> argparse.ArgumentParser:
                    help="change a field, for example stages.r1_zero.optimizer.lr=1e-6 (may be repeated)")
   run.add_argument("--run_dir", help="where the run is kept (default: runs/NAME)")
   run.set_defaults(call=_run)
+  score = verbs.add_parser(
+    "score", help="try a verifier on a file of answers",
+    description="Judges the responses in a JSONL file by the rules that rewards use. A row: "
+    '{"id", "question", "answer", "response"}; for code "tests": [{"stdin", "stdout"}, ...], or "test" and "entry_point" '
+    '(HumanEval), or "test_list" (MBPP) instead of "answer". Writes {"id", "value", "parts", "status", "seconds"} for '
+    "each row, in order, on stdout, and a summary on stderr. Nothing else is written. Kind code needs bubblewrap.")
+  score.set_defaults(call=_score)
+  bench = verbs.add_parser(
+    "bench", help="time a part of r1jax on this machine",
+    description="Times what is named and writes JSON on stdout. rewards: rows a second that the verifiers judge, of a file "
+    "as `r1jax score` reads it, after a round that is not counted.")
+  bench.add_argument("what", choices=("rewards",))
+  bench.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
+  bench.set_defaults(call=_bench)
+  for verb in (score, bench):
+    verb.add_argument("--kind", required=True, choices=("maths", "code", "choice", "logic"))
+    verb.add_argument("--answers", required=True, metavar="FILE.jsonl")
+    verb.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    verb.add_argument("--seconds", type=float, default=5.0, help="deadline of a verdict (default: 5; code: 50 at least)")
   return parser
 
 

@@ -4,6 +4,7 @@ A generator is called as generator(seed, count, **parameters) and returns `count
 under questions.normalise; the same arguments give the same questions.
 """
 
+import json
 import random
 from collections.abc import Callable
 from fractions import Fraction
@@ -52,13 +53,12 @@ def countdown(
   max_number: int = 25,
   max_target: int = 100,
 ) -> list[Question]:
-  """Countdown: "Using the numbers [3, 5, 7], make 26 ...", answer "26".
+  """Countdown: "Using the numbers [3, 5, 7], make 26 ...", of kind logic.
 
   Each problem has a solution that uses every number once: the target is made by combining the numbers. The
   numbers are shown in order of size, so that one problem has one text.
 
-  The gold answer is the target alone, so a check of equality also accepts the bare target; whoever trains on
-  these must check as well which numbers the answer uses (kind "countdown" marks them).
+  The answer is what the verifier of puzzles wants to know, {"puzzle": "countdown", "numbers", "target", "use": "all"}.
 
   Args:
     seed, count: see the module.
@@ -88,9 +88,10 @@ def countdown(
       f"Using the numbers {sorted(numbers)}, make {target}. "
       "Use each number exactly once, with the operations +, -, * and /."
     )
-    return text, str(target)
+    puzzle = {"puzzle": "countdown", "numbers": sorted(numbers), "target": int(target), "use": "all"}
+    return text, json.dumps(puzzle)
 
-  return distinct("countdown", draw, seed, count, kind="countdown")
+  return distinct("countdown", draw, seed, count, kind="logic")
 
 
 def _evaluate_sum(numbers: list[int], operators: list[str]) -> int:

@@ -21,7 +21,7 @@ class Question:
     id: names the question in messages and logs; unique within a source. For a file "folder/file.jsonl:LINE".
     text: the question as the user would ask it, without any template.
     answer: the gold answer, always text ("72", "\\frac{1}{2}").
-    kind: what sort of check the answer wants ("maths", "countdown", ...).
+    kind: what sort of check the answer wants: "maths", "choice", "logic" or "code".
     language: ISO 639-1 code of the question.
   """
 

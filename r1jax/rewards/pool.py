@@ -18,6 +18,7 @@ from concurrent.futures import CancelledError, Future
 from pathlib import Path
 
 from r1jax.errors import InputError
+from r1jax.rewards.kinds import kind_of
 from r1jax.rewards.score import CRASHED, TIMED_OUT
 
 START_SECONDS = 120.0  # to import math-verify, which takes about one second on an idle machine; ours
@@ -48,9 +49,14 @@ class VerifierPool:
     self._closed = False
     self._counts = {"checked": 0, TIMED_OUT: 0, CRASHED: 0, "started": 0}
 
-  def submit(self, answer: str, gold: str) -> "Future[tuple[bool, str]]":
-    """Future of (equal, status), status as in `r1jax.rewards.score`. Raises RuntimeError after close()."""
-    return self._submit({"op": "judge", "answer": answer, "gold": gold})
+  def submit(self, answer: str, gold: str, kind: str = "maths", question: str = "") -> "Future[tuple[bool, str]]":
+    """Future of (right, status), status as in `r1jax.rewards.score`. Raises RuntimeError after close().
+
+    gold: what `r1jax.rewards.kinds` says of the kind. A kind that needs more than timeout_seconds has its own deadline.
+    """
+    seconds = max(self.timeout_seconds, kind_of(kind).seconds)
+    return self._submit(
+      {"op": "judge", "kind": kind, "answer": answer, "gold": gold, "question": question, "seconds": seconds})
 
   def counts(self) -> dict[str, int]:
     """Since the pool was made: answers checked, of these timed_out and crashed; workers started."""
@@ -112,7 +118,7 @@ class VerifierPool:
 
   def _check(self, worker: "_Worker", request: dict):
     try:
-      reply = worker.ask(request, self.timeout_seconds)
+      reply = worker.ask(request, request.get("seconds", self.timeout_seconds))
     except (TimeoutError, OSError, EOFError) as error:
       if self._closed:
         raise CancelledError from None
@@ -131,7 +137,7 @@ class VerifierPool:
     """A worker that has said it is ready."""
     found: object = None
     for _ in range(START_ATTEMPTS):
-      worker = _Worker(self.timeout_seconds)
+      worker = _Worker()
       with self._lock:
         self._live.add(worker)
         self._counts["started"] += 1
@@ -165,11 +171,11 @@ class VerifierPool:
 class _Worker:
   """One process and its two pipes. Every wait has a deadline in `time.monotonic()` seconds."""
 
-  def __init__(self, timeout_seconds: float):
+  def __init__(self):
     paths = [_PACKAGE_ROOT, os.environ.get("PYTHONPATH", "")]
     self.process = subprocess.Popen(
       # -P: modules of the current directory must not shadow the library's.
-      [sys.executable, "-P", "-m", "r1jax.rewards.worker", str(os.getpid()), str(timeout_seconds)],
+      [sys.executable, "-P", "-m", "r1jax.rewards.worker", str(os.getpid())],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       bufsize=0,

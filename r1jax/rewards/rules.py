@@ -1,17 +1,19 @@
 """Rule rewards of R1-Zero: accuracy + format, "with the same weight" (R1, Nature, equation 4)."""
 
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 from r1jax.errors import InputError
 from r1jax.rewards.format import format_reward
-from r1jax.rewards.maths import check_gold, extract_answer, verify_plain
+from r1jax.rewards.kinds import kind_of
+from r1jax.rewards.maths import extract_answer, verify_plain
 from r1jax.rewards.pool import VerifierPool
 from r1jax.rewards.score import SCORED, UNPARSABLE, Score, counts
 
-__all__ = ["PARTS", "RuleRewards", "Sample", "Score", "Scoring", "check_golds", "counts"]
+__all__ = ["PARTS", "RuleRewards", "Sample", "Score", "Scoring", "counts"]
 
 PARTS = ("accuracy", "format")
 _Verdict = tuple[bool, str]
@@ -22,13 +24,16 @@ class Sample:
   """A response to be scored.
 
   response: the sampled text, without the prompt. prefill: what the template had already written of the
-  answer. gold: the reference answer. truncated: the response was cut at the maximum length.
+  answer. gold: the reference answer, as `r1jax.rewards.kinds` has it for the kind. truncated: the response was cut at
+  the maximum length. question: its text, for programs that continue it.
   """
 
   response: str
   gold: str
   truncated: bool
   prefill: str = ""
+  kind: str = "maths"
+  question: str = ""
 
 
 class Scoring:
@@ -36,6 +41,12 @@ class Scoring:
 
   def __init__(self, weights: Mapping[str, float], pending: Sequence[tuple[dict, "_Verdict | Future"]]):
     self._weights, self._pending = weights, pending
+    self.began = self.ended = time.perf_counter()  # of submit() and of the last verdict so far
+    for verdict in {id(v): v for _, v in pending if isinstance(v, Future)}.values():
+      verdict.add_done_callback(self._note)
+
+  def _note(self, _: Future) -> None:
+    self.ended = max(self.ended, time.perf_counter())
 
   def done(self) -> bool:
     """Whether result() would return at once."""
@@ -55,11 +66,11 @@ class Scoring:
 class RuleRewards:
   """Scores samples by rule. value = sum over parts of weight * part, each part 0.0 or 1.0.
 
-  accuracy: the content of the last `<answer>` block equals the gold answer (`r1jax.rewards.maths`). format:
-  `r1jax.rewards.format`. A truncated response counts as wrong: both parts 0, status "scored". No answer
-  block, or nothing mathematical in it: accuracy 0, status "unparsable". A verifier that hangs or dies:
-  accuracy 0, "timed_out" or "crashed"; format is still scored. Plain numbers are compared here; other
-  answers go to the pool's worker processes and are scored in the background. An answer that occurs several
+  accuracy: the content of the last `<answer>` block (of kind code: the program in it) is right by the rules of the
+  question's kind (`r1jax.rewards.kinds`). format: `r1jax.rewards.format`. A truncated response counts as wrong: both
+  parts 0, status "scored". No answer block, or nothing readable in it: accuracy 0, status "unparsable". A verifier
+  that hangs or dies: accuracy 0, "timed_out" or "crashed"; format is still scored. Plain numbers are compared here;
+  other answers go to the pool's worker processes and are scored in the background. An answer that occurs several
   times for the same gold answer in one call is checked once.
 
   weights: part -> weight; {"accuracy": 1.0, "format": 1.0} is the paper's. pool: one to share, which stays
@@ -81,7 +92,7 @@ class RuleRewards:
 
   def submit(self, samples: Iterable[Sample]) -> Scoring:
     """Starts scoring; the work that needs a worker process goes on while the caller does something else."""
-    shared: dict[tuple[str, str], Future] = {}
+    shared: dict[tuple[str, ...], Future] = {}
     pending = []
     for sample in samples:
       graded = "format" in self.weights and not sample.truncated
@@ -100,33 +111,22 @@ class RuleRewards:
   def __exit__(self, *exception) -> None:
     self.close()
 
-  def _accuracy(self, sample: Sample, shared: dict[tuple[str, str], Future]) -> "_Verdict | Future":
+  def _accuracy(self, sample: Sample, shared: dict[tuple[str, ...], Future]) -> "_Verdict | Future":
     if sample.truncated or "accuracy" not in self.weights:
       return False, SCORED
-    answer = extract_answer(sample.response, sample.prefill)
+    if kind_of(sample.kind).whole_response:
+      answer = sample.prefill + sample.response
+    else:
+      answer = extract_answer(sample.response, sample.prefill)
     if answer is None:
       return False, UNPARSABLE
-    equal = verify_plain(answer, sample.gold)
+    equal = verify_plain(answer, sample.gold) if sample.kind == "maths" else None
     if equal is not None:
       return equal, SCORED
-    key = (answer, sample.gold)
+    key = (sample.kind, answer, sample.gold, sample.question)
     if key not in shared:
-      shared[key] = self.pool.submit(answer, sample.gold)
+      shared[key] = self.pool.submit(answer, sample.gold, sample.kind, sample.question)
     return shared[key]
-
-
-def check_golds(golds: Iterable[tuple[str, str]]) -> None:
-  """Raises InputError for the first gold answer that no response could be compared with.
-
-  golds: pairs of where it stands (file and line) and the gold answer.
-  """
-  for where, gold in golds:
-    if not check_gold(gold):
-      raise InputError(
-        where,
-        f"the answer {gold!r} cannot be read as mathematics",
-        "Write it as a number or in LaTeX (3/4, \\frac{3}{4}, x^2+1), or remove the line.",
-      )
 
 
 def _check_weights(weights: Mapping[str, float]) -> None:

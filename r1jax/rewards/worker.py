@@ -1,10 +1,10 @@
-"""Process that checks answers for `r1jax.rewards.pool`: `python -m r1jax.rewards.worker PARENT_PID SECONDS`.
+"""Process that checks answers for `r1jax.rewards.pool`: `python -m r1jax.rewards.worker PARENT_PID`.
 
-Reads requests on standard input and writes replies on standard output, each a four-byte big-endian length
-and that many bytes of JSON. The first message is a reply, {"ready": true}, once math-verify is imported and
-warm. Requests: {"op": "judge", "answer": .., "gold": ..} -> {"equal": .., "status": ..} and {"op":
-"modules"} -> {"modules": [..]}. It ends at the end of its input, with its parent (Linux), or by its own
-alarm soon after the parent's deadline.
+Reads requests on standard input and writes replies on standard output, each a four-byte big-endian length and that many
+bytes of JSON. The first message is a reply, {"ready": true}, once math-verify is imported and warm. Requests:
+{"op": "judge", "kind", "answer", "gold", "question", "seconds"} -> {"equal", "status"} and {"op": "modules"} ->
+{"modules"}. It ends at the end of its input, with its parent (Linux), or by its own alarm soon after the parent's
+deadline.
 """
 
 import json
@@ -16,6 +16,7 @@ import struct
 import sys
 
 from r1jax.rewards import maths
+from r1jax.rewards.kinds import kind_of
 from r1jax.rewards.score import CRASHED
 
 MEMORY_BYTES = 2 << 30  # address space; an answer that needs more costs a sample, not the machine. Ours.
@@ -23,7 +24,7 @@ ALARM_MARGIN_SECONDS = 5  # the parent kills at the deadline; the alarm is for a
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def main(parent_pid: int, timeout_seconds: float) -> None:
+def main(parent_pid: int) -> None:
   _die_with_parent(parent_pid)
   _limit_resources()
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
@@ -35,7 +36,7 @@ def main(parent_pid: int, timeout_seconds: float) -> None:
   os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # start-up errors were worth showing, hostile input's are not
   while (request := _receive(sys.stdin.buffer)) is not None:
     # With no handler set the alarm ends the process, whatever C code it is in.
-    signal.alarm(math.ceil(timeout_seconds) + ALARM_MARGIN_SECONDS)
+    signal.alarm(math.ceil(request.get("seconds", 0)) + ALARM_MARGIN_SECONDS)
     reply = _answer(request)
     signal.alarm(0)
     _send(replies, reply)
@@ -45,8 +46,8 @@ def _answer(request: dict) -> dict:
   if request["op"] == "modules":
     return {"modules": sorted(sys.modules)}
   try:
-    equal, status = maths.judge(request["answer"], request["gold"])
-  except Exception:  # math-verify on hostile input, RecursionError and MemoryError included
+    equal, status = kind_of(request["kind"]).judge(request["answer"], request["gold"], request["question"])
+  except Exception:  # a verifier on hostile input, RecursionError and MemoryError included
     equal, status = False, CRASHED
   return {"equal": equal, "status": status}
 
@@ -82,4 +83,4 @@ def _send(stream, message: dict) -> None:
 
 
 if __name__ == "__main__":
-  main(int(sys.argv[1]), float(sys.argv[2]))
+  main(int(sys.argv[1]))

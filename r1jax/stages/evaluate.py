@@ -84,8 +84,12 @@ class Policy:
 
 def scoring_samples(texts: list[str], rollouts, questions: list[Question], group_size: int, prefill: str) -> list[Sample]:
   """The samples to score, question by question."""
-  return [Sample(response=text, gold=questions[i // group_size].answer, truncated=not bool(rollouts.stopped[i]),
-                 prefill=prefill) for i, text in enumerate(texts)]
+  samples = []
+  for i, text in enumerate(texts):
+    question = questions[i // group_size]
+    samples.append(Sample(response=text, gold=question.answer, truncated=not bool(rollouts.stopped[i]), prefill=prefill,
+                          kind=question.kind, question=question.text))
+  return samples
 
 
 def evaluate(policy: Policy, params, key, questions: list[Question], held_out: HeldOut, rewards: RuleRewards,

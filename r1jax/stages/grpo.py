@@ -25,7 +25,8 @@ from r1jax.losses.grpo import KLEstimator
 from r1jax.losses.reductions import Reduction
 from r1jax.models.params import abstract_params
 from r1jax.records import GRPOBatch, TrainState
-from r1jax.rewards.rules import PARTS, check_golds
+from r1jax.rewards.kinds import check_references
+from r1jax.rewards.rules import PARTS
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.generate import generate
 from r1jax.sharding import ROLLOUT_RULES, batch_parts, batch_sharding
@@ -124,7 +125,7 @@ class GRPO:
     questions = read_questions(self.questions)
     encode_prompts(questions, self.template, tokenizer, self.max_prompt_length)
     if "accuracy" in dict(self.rewards):
-      check_golds((question.id, question.answer) for question in questions)
+      check_references((question.id, question.kind, question.answer) for question in questions)
     check_split(questions, self.questions, self.held_out.questions)
 
   def update(self, experiment: Experiment):

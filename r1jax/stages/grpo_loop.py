@@ -3,6 +3,7 @@
 Each arrow is a line of `run` under a timer of its own. The device works ahead of the host wherever it can: the next
 sampler call runs while the last one's texts are decoded, verifiers run beside all of it.
 """
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,8 +48,10 @@ def run(stage, context: Context, update, reuse_logprobs: bool) -> dict:
       with timers("logprobs"):
         ref = None if reference is None else loop.logprobs(reference, rollouts)
         old = rollouts.logprobs if reuse_logprobs else loop.old_logprobs(state.params, rollouts)
+      waiting_from = time.perf_counter()
       with timers("rewards"):
         scores = [s for scoring in scorings for s in scoring.result()]
+      timers.add("rewards_hidden", min(max(s.ended for s in scorings), waiting_from) - min(s.began for s in scorings))
       values = np.array([s.value for s in scores], np.float32).reshape(-1, stage.group_size)
       advantages = np.asarray(group_advantages(values, stage.advantage)).reshape(-1)
       with timers("update"):

@@ -111,7 +111,11 @@ class Timers:
     try:
       yield
     finally:
-      self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
+      self.add(name, time.perf_counter() - start)
+
+  def add(self, name: str, seconds: float) -> None:
+    """Seconds that something else has measured."""
+    self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
   def take(self) -> dict[str, float]:
     seconds, self._seconds = self._seconds, {}

@@ -1,4 +1,5 @@
 import itertools
+import json
 import re
 from fractions import Fraction
 
@@ -7,6 +8,8 @@ import pytest
 from r1jax.data.countdown import countdown, sums
 from r1jax.data.questions import normalise
 from r1jax.errors import InputError
+from r1jax.rewards.logic import judge
+from r1jax.rewards.score import SCORED
 
 GENERATORS = [sums, countdown]
 
@@ -58,10 +61,12 @@ def test_countdown_is_solvable():
     numbers = [int(number) for number in found[1].split(", ")]
     sizes.add(len(numbers))
     assert numbers == sorted(numbers) and min(numbers) >= 1 and max(numbers) <= 25
-    assert found[2] == question.answer and 1 <= int(question.answer) <= 60
-    assert int(question.answer) not in numbers
-    assert solvable([Fraction(number) for number in numbers], int(question.answer))
-    assert question.kind == "countdown"
+    target = int(found[2])
+    assert 1 <= target <= 60 and target not in numbers
+    assert solvable([Fraction(number) for number in numbers], target)
+    assert question.kind == "logic"
+    assert json.loads(question.answer) == {"puzzle": "countdown", "numbers": numbers, "target": target, "use": "all"}
+    assert judge(str(target), question.answer) == (False, SCORED), "the bare target uses no numbers"
   assert sizes == {3, 4}
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 import pytest
 
 from r1jax.errors import InputError
-from r1jax.rewards.rules import RuleRewards, Sample, check_golds, counts
+from r1jax.rewards.rules import RuleRewards, Sample, counts
 from r1jax.rewards.score import SCORED, TIMED_OUT, UNPARSABLE, Score
 
 EQUAL = {"accuracy": 1.0, "format": 1.0}
@@ -22,7 +22,7 @@ class FakePool:
   def __init__(self):
     self.asked = []
 
-  def submit(self, answer, gold):
+  def submit(self, answer, gold, kind="maths", question=""):
     self.asked.append((answer, gold, Future()))
     return self.asked[-1][2]
 
@@ -131,8 +131,14 @@ def test_bad_weights(weights, message):
     RuleRewards(weights)
 
 
-def test_check_golds_names_the_first_bad_line():
-  check_golds([("a.jsonl:1", "4"), ("a.jsonl:2", r"\frac{1}{2}")])
-  with pytest.raises(InputError) as caught:
-    check_golds([("a.jsonl:1", "4"), ("a.jsonl:2", r"\frac{1}{"), ("a.jsonl:3", "?")])
-  assert caught.value.where == "a.jsonl:2" and "frac{1}{" in str(caught.value)
+def test_scoring_knows_when_its_last_verdict_came():
+  pool = FakePool()
+  with RuleRewards({"accuracy": 1.0}, pool=pool) as rewards:
+    scoring = rewards.submit([Sample("<answer>x</answer>", gold, False) for gold in ("y", "z")])
+    plain = rewards.submit([Sample("<answer>1</answer>", "1", False)])
+    assert scoring.ended == scoring.began and not scoring.done()
+    time.sleep(0.02)
+    for _, _, future in pool.asked:
+      future.set_result((True, SCORED))
+    assert scoring.done() and scoring.ended - scoring.began >= 0.02
+    assert plain.ended == plain.began

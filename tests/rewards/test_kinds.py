@@ -1,0 +1,71 @@
+"""One table of kinds: each judges by its own verifier, in the worker processes, and refuses bad references by line."""
+import json
+import shutil
+
+import pytest
+
+from r1jax.errors import InputError
+from r1jax.rewards.kinds import KINDS, check_references, kind_of
+from r1jax.rewards.rules import RuleRewards, Sample
+from r1jax.rewards.score import SCORED, UNPARSABLE
+
+CHOICE = json.dumps({"answer": "B", "options": {"A": "4 m", "B": "5 m"}})
+LOGIC = json.dumps({"puzzle": "countdown", "numbers": [3, 5, 7], "target": 26, "use": "all"})
+CODE = json.dumps({"tests": [{"stdin": "3\n", "stdout": "6\n"}]})
+needs_bwrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+
+
+def tagged(answer: str) -> str:
+  return f"<think> so </think> <answer> {answer} </answer>"
+
+
+def scores(*samples):
+  with RuleRewards({"accuracy": 1.0, "format": 1.0}, timeout_seconds=20.0) as rewards:
+    return [(s.parts["accuracy"], s.parts["format"], s.status) for s in rewards.submit(samples).result()]
+
+
+def test_samples_of_all_kinds_in_one_batch():
+  found = scores(
+    Sample(tagged("1/2"), r"\frac{1}{2}", False),
+    Sample(tagged("(B) 5 m"), CHOICE, False, kind="choice"),
+    Sample(tagged("4 m"), CHOICE, False, kind="choice"),
+    Sample(tagged("3 * 7 + 5"), LOGIC, False, kind="logic"),
+    Sample(tagged("26"), LOGIC, False, kind="logic"),
+    Sample("no tags: B", CHOICE, False, kind="choice"),
+    Sample(tagged("B"), CHOICE, True, kind="choice"),
+  )
+  assert found == [
+    (1.0, 1.0, SCORED), (1.0, 1.0, SCORED), (0.0, 1.0, SCORED), (1.0, 1.0, SCORED), (0.0, 1.0, SCORED),
+    (0.0, 0.0, UNPARSABLE), (0.0, 0.0, SCORED)]
+
+
+@needs_bwrap
+def test_programs_are_run():
+  double, wrong = "print(2 * int(input()))", "print(3)"
+  found = scores(*(Sample(tagged(f"```python\n{text}\n```"), CODE, False, kind="code") for text in (double, wrong)))
+  assert found == [(1.0, 1.0, SCORED), (0.0, 1.0, SCORED)]
+
+
+@pytest.mark.parametrize(("kind", "reference", "said"), [
+  ("maths", r"\frac{1}{", "cannot be read as mathematics"),
+  ("choice", "Z", "Z"),
+  ("logic", '{"puzzle": "chess"}', "chess"),
+  ("code", "print(1)", "no JSON"),
+  ("code", '{"tests": "none"}', "tests"),
+  ("poems", "roses", "maths, choice, logic, code"),
+])
+def test_a_bad_reference_is_refused_by_its_line(kind, reference, said):
+  good = ("a.jsonl:1", "maths", "4")
+  with pytest.raises(InputError) as caught:
+    check_references([good, ("a.jsonl:2", kind, reference)])
+  assert caught.value.where.startswith("a.jsonl:2") and said in str(caught.value)
+
+
+def test_good_references_pass():
+  check_references([("a:1", "maths", "1/2"), ("a:2", "choice", CHOICE), ("a:3", "logic", LOGIC)])
+
+
+def test_an_unknown_kind_is_refused():
+  assert kind_of("maths") is KINDS["maths"]
+  with pytest.raises(InputError, match="'poems'"):
+    kind_of("poems")
