@@ -141,8 +141,8 @@ def _unfenced(text: str) -> str:
 _TOKEN = re.compile(r"\s*(?:(\d+)|([-+*/()]))", re.ASCII)
 _ARITHMETIC = (
   ("\\times", "*"), ("\\cdot", "*"), ("\\div", "/"), ("\\left", ""), ("\\right", ""), ("\\,", ""), ("×", "*"), ("·", "*"),
-  ("⋅", "*"), ("÷", "/"), ("−", "-"), ("–", "-"), ("[", "("), ("]", ")"), ("\\{", "("), ("\\}", ")"), ("（", "("), ("）", ")"),
-  ("＋", "+"), ("＊", "*"), ("／", "/"), ("＝", "="), ("$", ""), ("`", ""), ("\\(", ""), ("\\)", ""),
+  ("⋅", "*"), ("÷", "/"), ("−", "-"), ("–", "-"), ("[", "("), ("]", ")"), ("\\{", "("), ("\\}", ")"), ("（", "("),
+  ("）", ")"), ("＋", "+"), ("＊", "*"), ("／", "/"), ("＝", "="), ("$", ""), ("`", ""), ("\\(", ""), ("\\)", ""),
 )  # fmt: skip
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 
@@ -258,14 +258,16 @@ def _judge_sudoku(answer: str, puzzle: dict) -> bool:
     for column in range(0, size, box_columns)
   ]
   wanted = set(range(1, size + 1))
-  kept = all(g in (0, cell) for row, given_row in zip(grid, given, strict=True) for cell, g in zip(row, given_row, strict=True))
+  rows = zip(grid, given, strict=True)
+  kept = all(g in (0, cell) for row, given_row in rows for cell, g in zip(row, given_row, strict=True))
   return kept and all(set(unit) == wanted for unit in (*grid, *zip(*grid, strict=True), *boxes_of_cells))
 
 
 # ---- knights and knaves
 
 
-_UNCLEAR = re.compile(r"\b(?:not|no|or|if|either|neither|nor|unless|isn't|aren't|cannot|can't|maybe|perhaps|unknown)\b|不|或|如果")
+_UNCLEAR = re.compile(
+  r"\b(?:not|no|or|if|either|neither|nor|unless|isn't|aren't|cannot|can't|maybe|perhaps|unknown)\b|不|或|如果")
 
 
 def _check_knights_and_knaves(puzzle: dict) -> None:
