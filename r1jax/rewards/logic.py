@@ -9,8 +9,8 @@ A reference is JSON text with "puzzle" and that puzzle's fields; `countdown`, `s
 `code_output` write it:
 
 * countdown (24 is one): numbers, target, use ("all" or "some"). The answer is arithmetic with + - * / and brackets, in
-  plain text or LaTeX, with or without "= target"; every number stands in it at most as often as it is given, and
-  with "all" exactly as often. The target alone is no answer.
+  plain text or LaTeX, with or without "= target" and steps between; every number stands in it at most as often as it is
+  given, and with "all" exactly as often. So the target alone is an answer only where it is one of the numbers.
 * sudoku: grid (rows of digits, 0 where it is empty), box ([rows, columns] of a box). Any completed grid that keeps to
   the rules and the given digits is right; spaces, commas, bars and brackets between digits do not matter.
 * knights_and_knaves: roles, name -> role; terms, all words for a role. The answer gives every person one role: "Alice is
@@ -43,6 +43,7 @@ MAX_DIGITS = 12  # of a number in arithmetic
 MAX_GRID = 25  # rows of a sudoku
 RELATIVE_TOLERANCE = 1e-9  # of floating-point numbers in the output of a program
 
+_DIGITS = {0xFF10 + i: 0x30 + i for i in range(10)}  # of full width
 _Verdict = tuple[bool, str]
 
 
@@ -77,6 +78,34 @@ def code_output(value: object) -> str:
   return _reference("code_output", answer=value)
 
 
+def of_reasoning_gym(entry: Mapping) -> str:
+  """The reference of a puzzle that reasoning-gym generated: its question, answer and metadata.
+
+  Raises InputError for a data set that has no verifier here, and for code whose input is to be predicted.
+  """
+  answer, metadata = entry["answer"], entry["metadata"]
+  name = metadata["source_dataset"]
+  if name in ("countdown", "puzzle24"):
+    return countdown([int(number) for number in metadata["numbers"]], metadata.get("target", 24))
+  if name in ("sudoku", "mini_sudoku"):
+    return sudoku(metadata["puzzle"])
+  if name == "knights_knaves":
+    knight, knave = (str(metadata["knight_knave_terms"][term]) for term in ("knight", "knave"))
+    people = zip(map(str, metadata["names"]), metadata["solution"], strict=True)
+    return knights_and_knaves({person: knight if honest else knave for person, honest in people}, (knight, knave))
+  if name == "zebra_puzzles":
+    return zebra(answer)
+  if name == "codeio" and "predict the output" in entry["question"]:
+    return code_output(json.loads(answer))
+  found = "input to be predicted: the program would have to be run" if name == "codeio" else "no verifier for it"
+  raise InputError(f"reasoning-gym data set {name!r}", found, f"Give one of: {', '.join(_OF_REASONING_GYM)}.")
+
+
+_OF_REASONING_GYM = (
+  "countdown", "puzzle24", "sudoku", "mini_sudoku", "knights_knaves", "zebra_puzzles", "codeio (outputs)",
+)  # fmt: skip
+
+
 def numbers_in(question: str) -> list[int]:
   """The whole numbers of the first list in square brackets of a question, "[3, 5, 7]"; [] without one."""
   match = re.search(r"\[\s*(\d{1,12}(?:\s*,\s*\d{1,12})*)\s*\]", question)
@@ -107,8 +136,12 @@ def judge(answer: str, reference: str) -> _Verdict:
     return False, UNPARSABLE
 
 
-class _UnreadableAnswer(ValueError):
-  pass
+class _UnreadableAnswer(Exception):
+  """The answer is nothing that the puzzle's verifier reads."""
+
+
+class _RepeatedKey(_UnreadableAnswer):
+  """A mapping gives one key two values."""
 
 
 def _reference(puzzle: str, **fields) -> str:
@@ -140,9 +173,10 @@ def _unfenced(text: str) -> str:
 
 _TOKEN = re.compile(r"\s*(?:(\d+)|([-+*/()]))", re.ASCII)
 _ARITHMETIC = (
-  ("\\times", "*"), ("\\cdot", "*"), ("\\div", "/"), ("\\left", ""), ("\\right", ""), ("\\,", ""), ("×", "*"), ("·", "*"),
-  ("⋅", "*"), ("÷", "/"), ("−", "-"), ("–", "-"), ("[", "("), ("]", ")"), ("\\{", "("), ("\\}", ")"), ("（", "("),
-  ("）", ")"), ("＋", "+"), ("＊", "*"), ("／", "/"), ("＝", "="), ("$", ""), ("`", ""), ("\\(", ""), ("\\)", ""),
+  ("\\times", "*"), ("\\cdot", "*"), ("\\div", "/"), ("\\left", ""), ("\\right", ""), ("\\,", ""), ("×", "*"),
+  ("·", "*"), ("⋅", "*"), ("÷", "/"), ("−", "-"), ("–", "-"), ("[", "("), ("]", ")"), ("\\{", "("), ("\\}", ")"),
+  ("（", "("), ("）", ")"), ("＋", "+"), ("＊", "*"), ("／", "/"), ("＝", "="), ("$", ""), ("`", ""), ("\\(", ""),
+  ("\\)", ""),
 )  # fmt: skip
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 
@@ -158,7 +192,7 @@ def _check_countdown(puzzle: dict) -> None:
 
 def _judge_countdown(answer: str, puzzle: dict) -> bool:
   target, given = Fraction(puzzle["target"]), Counter(puzzle["numbers"])
-  text = " ".join(answer.split()).rstrip(" .。")
+  text = " ".join(answer.translate(_DIGITS).split()).rstrip(" .。")
   for old, new in _ARITHMETIC:
     text = text.replace(old, new)
   for _ in range(MAX_NESTING):
@@ -168,12 +202,9 @@ def _judge_countdown(answer: str, puzzle: dict) -> bool:
   sides = [_arithmetic(side) for side in text.split("=")]
   if any(value != target for value, _ in sides):
     return False
-  # A side that is the target alone is a remark, unless there is no other: then it is the answer.
-  worked = [used for _, used in sides if used != [target]] or [used for _, used in sides[:1]]
-  used = Counter(worked[0])
-  if len(worked) > 1 and any(Counter(each) != used for each in worked[1:]):
-    raise _UnreadableAnswer("several calculations")
-  return used == given if puzzle.get("use", "all") == "all" else used <= given
+  # One side is the calculation; the others are the target or steps on the way to it.
+  every = puzzle.get("use", "all") == "all"
+  return any(Counter(used) == given if every else Counter(used) <= given for _, used in sides)
 
 
 def _arithmetic(text: str) -> tuple[Fraction | None, list[int]]:
@@ -244,7 +275,7 @@ def _check_sudoku(puzzle: dict) -> None:
 def _judge_sudoku(answer: str, puzzle: dict) -> bool:
   given, (box_rows, box_columns) = puzzle["grid"], puzzle["box"]
   size = len(given)
-  text = answer.translate({0xFF10 + i: 0x30 + i for i in range(10)})
+  text = answer.translate(_DIGITS)
   if re.search(r"[^\d\s|+\-,;:.()\[\]'\"]", text) or not text.isascii():
     raise _UnreadableAnswer("more than digits")
   # Up to 9 a digit is a cell, with or without something between; beyond 9 numbers are separated.
@@ -352,6 +383,8 @@ def _judge_code_output(answer: str, puzzle: dict) -> bool:
     return True
   try:
     value = _json(answer)
+  except _RepeatedKey:
+    raise
   except _UnreadableAnswer:
     if isinstance(gold, str):
       return False  # any text is a prediction of text
@@ -368,7 +401,7 @@ def _json(text: str) -> object:
 
   def unique(pairs: list) -> dict:
     if len(dict(pairs)) != len(pairs):
-      raise ValueError("a key occurs twice")
+      raise _RepeatedKey("a key occurs twice")
     return dict(pairs)
 
   try:
@@ -385,9 +418,13 @@ def _python_literal(text: str) -> object:
   if len(text) > MAX_LENGTH or sum(map(text.count, "([{")) > 2000 or re.search(r"[-+~]{9}", text):
     raise _UnreadableAnswer("nested too deeply")
   try:
-    value = ast.literal_eval(text.strip())
+    tree = ast.parse(text.strip(), mode="eval")
+    value = ast.literal_eval(tree)
+    mappings = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
   except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
     raise _UnreadableAnswer("no value") from None
+  if any(len(set(map(ast.dump, mapping.keys))) != len(mapping.keys) for mapping in mappings):
+    raise _RepeatedKey("a key occurs twice")
   if _depth(value) > MAX_NESTING:
     raise _UnreadableAnswer("nested too deeply")
   return value
