@@ -187,7 +187,8 @@ def test_code_output(value, right, wrong):
   "answer",
   [
     "__import__('os')", "[1, 2", '{"a": 1, "a": 2}', "{'a': 1, 'a': 2}", "[" * 100 + "]" * 100, "[" * 10_000,
-    "-" * 10_000 + "1", "9**9**9", "- " * 5000 + "1", "9" * 10_000, "nan" * 5, "\x00", "[i for i in (1, 2)]", "lambda: 1", "", "__import__('os')",
+    "-" * 10_000 + "1", "9**9**9", "- " * 5000 + "1", "9" * 10_000, "nan" * 5, "\x00",
+    "[i for i in (1, 2)]", "lambda: 1", "", "__import__('os')",
   ],
 )  # fmt: skip
 def test_code_output_evaluates_nothing(answer):
