@@ -28,6 +28,7 @@ setup(
     extras_require={
         "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8"],
         "tpu": ["jax[tpu]>=0.10.2"],
+        "language": ["pycld2>=0.41"],  # language consistency in other languages than Chinese and English
         "reference": ["torch==2.13.0", "transformers>=5.0"],  # live comparison with the reference implementation
     },
     entry_points={"console_scripts": ["r1jax = r1jax.launch:main"]},

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from r1jax.errors import InputError
 from r1jax.rewards.format import format_reward
 from r1jax.rewards.kinds import kind_of
+from r1jax.rewards.language import language_reward
 from r1jax.rewards.maths import extract_answer, verify_plain
 from r1jax.rewards.pool import VerifierPool
 from r1jax.rewards.score import SCORED, UNPARSABLE, Score, counts
 
 __all__ = ["PARTS", "RuleRewards", "Sample", "Score", "Scoring", "counts"]
 
-PARTS = ("accuracy", "format")
+PARTS = ("accuracy", "format", "language")
 _Verdict = tuple[bool, str]
 
 
@@ -25,7 +26,7 @@ class Sample:
 
   response: the sampled text, without the prompt. prefill: what the template had already written of the
   answer. gold: the reference answer, as `r1jax.rewards.kinds` has it for the kind. truncated: the response was cut at
-  the maximum length. question: its text, for programs that continue it.
+  the maximum length. question: its text, for programs that continue it. language: the one to think in (ISO 639-1).
   """
 
   response: str
@@ -34,6 +35,7 @@ class Sample:
   prefill: str = ""
   kind: str = "maths"
   question: str = ""
+  language: str = "en"
 
 
 class Scoring:
@@ -64,10 +66,11 @@ class Scoring:
 
 
 class RuleRewards:
-  """Scores samples by rule. value = sum over parts of weight * part, each part 0.0 or 1.0.
+  """Scores samples by rule. value = sum over parts of weight * part, each part in [0, 1].
 
   accuracy: the content of the last `<answer>` block (of kind code: the program in it) is right by the rules of the
-  question's kind (`r1jax.rewards.kinds`). format: `r1jax.rewards.format`. A truncated response counts as wrong: both
+  question's kind (`r1jax.rewards.kinds`). format: `r1jax.rewards.format`. language: the share of the chain of thought in
+  the sample's language (`r1jax.rewards.language`, R1, Nature, equation 7). A truncated response counts as wrong: all
   parts 0, status "scored". No answer block, or nothing readable in it: accuracy 0, status "unparsable". A verifier
   that hangs or dies: accuracy 0, "timed_out" or "crashed"; format is still scored. Plain numbers are compared here;
   other answers go to the pool's worker processes and are scored in the background. An answer that occurs several
@@ -95,8 +98,11 @@ class RuleRewards:
     shared: dict[tuple[str, ...], Future] = {}
     pending = []
     for sample in samples:
-      graded = "format" in self.weights and not sample.truncated
-      parts = {"format": format_reward(sample.response, sample.prefill) if graded else 0.0}
+      parts = dict.fromkeys(self.weights, 0.0)
+      if "format" in parts and not sample.truncated:
+        parts["format"] = format_reward(sample.response, sample.prefill)
+      if "language" in parts and not sample.truncated:
+        parts["language"] = language_reward(sample.question, sample.response, sample.prefill, sample.language)
       pending.append((parts, self._accuracy(sample, shared)))
     return Scoring(self.weights, pending)
 

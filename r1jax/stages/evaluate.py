@@ -88,7 +88,7 @@ def scoring_samples(texts: list[str], rollouts, questions: list[Question], group
   for i, text in enumerate(texts):
     question = questions[i // group_size]
     samples.append(Sample(response=text, gold=question.answer, truncated=not bool(rollouts.stopped[i]), prefill=prefill,
-                          kind=question.kind, question=question.text))
+                          kind=question.kind, question=question.text, language=question.language))
   return samples
 
 

@@ -26,6 +26,7 @@ from r1jax.losses.reductions import Reduction
 from r1jax.models.params import abstract_params
 from r1jax.records import GRPOBatch, TrainState
 from r1jax.rewards.kinds import check_references
+from r1jax.rewards.language import check_target
 from r1jax.rewards.rules import PARTS
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.generate import generate
@@ -126,6 +127,9 @@ class GRPO:
     encode_prompts(questions, self.template, tokenizer, self.max_prompt_length)
     if "accuracy" in dict(self.rewards):
       check_references((question.id, question.kind, question.answer) for question in questions)
+    if "language" in dict(self.rewards):
+      for language in sorted({question.language for question in questions}):
+        check_target(language)
     check_split(questions, self.questions, self.held_out.questions)
 
   def update(self, experiment: Experiment):

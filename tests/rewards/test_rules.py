@@ -142,3 +142,15 @@ def test_scoring_knows_when_its_last_verdict_came():
       future.set_result((True, SCORED))
     assert scoring.done() and scoring.ended - scoring.began >= 0.02
     assert plain.ended == plain.began
+
+
+def test_language_consistency_is_a_part_of_its_own():
+  def sample(thought, **fields):
+    return Sample(f"<think> {thought} </think> <answer>4</answer>", "4", **{"truncated": False, **fields})
+
+  with RuleRewards({"accuracy": 1.0, "language": 1.0}, pool=FakePool()) as rewards:
+    scores = rewards.submit([
+      sample("two and two"), sample("二加二"), sample("二加二", language="zh"), sample("two and 二"),
+      sample("two and two", truncated=True)]).result()
+  assert [s.parts["language"] for s in scores] == pytest.approx([1.0, 0.0, 1.0, 2 / 3, 0.0])
+  assert [s.value for s in scores] == pytest.approx([2.0, 1.0, 2.0, 5 / 3, 0.0])
