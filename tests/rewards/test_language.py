@@ -47,7 +47,8 @@ def test_other_scripts_are_neither():
   "left_out",
   [
     "$x^2 + long name$", "$$\nwhole lines\n$$", r"\(x\text{ if }y\)", r"\[ some formula \]",
-    r"\boxed{forty two}", r"\alpha", r"\text{cm}", "\\begin{align}\nleft &= right\n\\end{align}", "`for x in range`", "```python\nfor x in range(3):\n  print(x)\n```",
+    r"\boxed{forty two}", r"\alpha", r"\text{cm}", "\\begin{align}\nleft &= right\n\\end{align}",
+    "`for x in range`", "```python\nfor x in range(3):\n  print(x)\n```",
     "<answer> forty two </answer>", '"the quoted words"', "“the quoted words”", "「the quoted words」", "«the quoted words»",
     "https://example.org/some/path", "12 345.6", "x", "n k", "α", "sin cos log", "I", "A", "+-*/=<>", "🙂", "", " \n\t",
   ],
