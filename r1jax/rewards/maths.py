@@ -75,7 +75,7 @@ def extract_answer(response: str, prefill: str = "", how: Extraction = Extractio
 
   TAGGED: the content of the last complete block. When that holds exactly one `\boxed{..}`, its content is the answer;
   with several the block is returned as it stands. BOXED: the content of the one box; several that differ are
-  returned as a list, which equals no single answer. See Extraction.
+  returned as a list, which equals a single answer only where all of them do. See Extraction.
   """
   text = prefill + response
   if how is Extraction.TAGGED:

@@ -112,7 +112,7 @@ def test_the_reward():
   assert language_reward("二加三等于几？", "<think>二加三是五</think> <answer>five</answer>") == 1.0
   assert language_reward("二加三等于几？", "two 加 three 是五</think> <answer>5</answer>", "<think>") == pytest.approx(3 / 5)
   assert language_reward("What is 2+3?", "<think>二加三是五</think> <answer>5</answer>") == 0.0
-  assert language_reward("What is 2+3?", "<think>$2+3=5$</think> <answer>5</answer>") == NEUTRAL
+  assert language_reward("What is 2+3?", "<think>$2+3=5$</think> <answer>5</answer>") == NEUTRAL == 0.5
   assert language_reward("$2+3$", "<think>二加三是五</think>") == NEUTRAL
   assert language_reward("$2+3$", "<think>二加三是五</think>", target="zh") == 1.0
 

@@ -290,6 +290,15 @@ def is_still_equal(answer, gold):
   return notation or convention or (answer, gold) in STILL_EQUAL
 
 
+def test_the_boxes_of_all_solutions_of_math500_are_right():
+  folder = os.environ.get("R1JAX_DATA")
+  golds = golds_of("math500")
+  text = (Path(folder) / "math500" / "test.jsonl").read_text(encoding="utf-8")
+  solutions = [json.loads(line)["solution"] for line in text.split("\n") if line]
+  boxed = [extract_answer(solution, how=Extraction.BOXED) for solution in solutions]
+  assert [pair for pair in zip(boxed, golds, strict=True) if judge(*pair) != (True, SCORED)] == []
+
+
 @pytest.mark.parametrize("name, count", [("math500", 500), ("gsm8k", 1319), ("cmath", 600)])
 def test_gold_answers_equal_themselves_and_nothing_else(name, count):
   golds = golds_of(name)

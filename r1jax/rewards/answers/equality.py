@@ -65,7 +65,7 @@ def _equal_named(answer: object, gold: object) -> bool:
   if isinstance(other, Relation):
     relation = _as_relation(named)
     return relation is not None and _proportional(*((other, relation) if named is gold else (relation, other)))
-  if isinstance(other, Region) and other.name is not None:
+  if isinstance(other, Region) and other.name not in (None, named.name):
     return False
   return equal(answer.form if isinstance(answer, Named) else answer, gold.form if isinstance(gold, Named) else gold)
 
@@ -106,9 +106,9 @@ def _equal_groups(answer: object, gold: object) -> bool:
     group, other = (answer, gold) if isinstance(answer, Group) else (gold, answer)
     if group.kind == "ratio" and len(group.items) == 2 and isinstance(other, Scalar):
       return _equal_ratios(group.items, (other, Scalar(parse("1"))))
-    if group.kind != "set" or len(group.items) != 1:
-      return False
-    return equal(group.items[0], gold) if group is answer else equal(answer, group.items[0])
+    if group is answer and group.kind in ("list", "set"):
+      return all(equal(item, gold) for item in group.items)  # one answer in two writings, 15 39/40 or 639/40
+    return group.kind == "set" and len(group.items) == 1 and equal(answer, group.items[0])
   kinds = {answer.kind, gold.kind}
   if kinds == {"ratio"}:
     return len(answer.items) == len(gold.items) and _equal_ratios(answer.items, gold.items)

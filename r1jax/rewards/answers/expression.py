@@ -143,7 +143,7 @@ class _Parser:
     negative = False
     while self.peek() in ("+", "-"):
       negative ^= self.next() == "-"
-    node, previous = self.factor(), self.tokens[self.place - 1]
+    node = self.factor()
     for _ in range(MAX_FACTORS):
       token = self.peek()
       if token in _TIMES:
@@ -153,13 +153,12 @@ class _Parser:
         self.place += 1
         node = Node("div", (node, self.signed()))
       elif self.starts_factor():
-        # Two numbers side by side are no product: "12 7", "3 .5".
-        if _is_number(token) and _is_number(previous):
-          raise Unreadable("two numbers side by side")
+        # Nobody multiplies by a number that follows without a sign: "12 7", "3 .5", "x2", "\\sqrt{2}1".
+        if _is_number(token):
+          raise Unreadable("a number after a factor")
         node = Node("mul", (node, self.factor()))
       else:
         return Node("neg", (node,)) if negative else node
-      previous = self.tokens[self.place - 1]
     raise Unreadable("too many factors")
 
   def signed(self) -> Node:
@@ -323,7 +322,7 @@ class _Parser:
         if not self.starts_factor() or self.peek().removeprefix("\\") in _FUNCTIONS or self.peek() == "(":
           break
         if _is_number(self.peek()):
-          raise Unreadable("two numbers side by side")
+          raise Unreadable("a number after a factor")
         node = Node("mul", (node, self.factor()))
     node = Node("call", (node,) if base is None else (node, base), name)
     return node if power is None else Node("pow", (node, power))

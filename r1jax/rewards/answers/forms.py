@@ -120,7 +120,9 @@ _SIGN = re.compile(r"<=|>=|!=|\\(?:leqslant|geqslant|leq|geq|neq|le|ge|lt|gt|ne)
 _NAME = re.compile(r"(?:\\?[A-Za-z]+(?:_(?:\{[A-Za-z0-9]+\}|[A-Za-z0-9]))?)(?:\s*\(\s*[A-Za-z]\s*\)|')?")
 _MEMBER = re.compile(r"(\\?[A-Za-z]+)\s*\\in(?![A-Za-z])\s*")
 _BUILDER = re.compile(r"\\\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\||:|\\mid|\\vert)\s*(.*)\\\}")
-_MATRIX = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\s*\{[lcr|]*\})?(.*)\\end\{\1\}")
+_MATRIX = re.compile(
+  r"[(\[]?\s*\\begin\{(?P<kind>[pbB]?matrix|array)\}(?:\s*\{[lcr|]*\})?(?P<body>.*)\\end\{(?P=kind)\}\s*[)\]]?"
+)
 _OWN_COMMANDS = (
   "text mbox mathrm textbf textrm textit operatorname mathbf mathbb cup lor vee land wedge pm mp in mid vert setminus "
   "backslash le leq leqslant ge geq geqslant lt gt ne neq emptyset varnothing langle rangle begin end R"
@@ -181,7 +183,7 @@ def _read_together(text: str) -> object:
   """What may consist of several parts: regions, lists, matrices, tuples, sets; otherwise a relation or a scalar."""
   matrix = _MATRIX.fullmatch(text)
   if matrix:
-    return _matrix(matrix[2])
+    return _matrix(matrix["body"])
   member = _MEMBER.match(text)
   if member:
     form = as_region(read(text[member.end() :]))

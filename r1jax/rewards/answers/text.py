@@ -200,8 +200,10 @@ def split_unit(text: str) -> tuple[str, str | None]:
     return text[: match.start()].strip(), _unit(match[1], None)
   match = _WORD_UNIT.search(text)
   if match and _LITERAL.fullmatch(text[: match.start()].strip()):
-    unit = _unit(match[1], match[2] or match[3])
-    if unit is not None and (len(match[1].strip()) > 2 or match[1].strip() in _UNITS):
+    unit, words = _unit(match[1], match[2] or match[3]), match[1].strip()
+    # 5m is five times m, 5 m are metres.
+    letter = len(words) == 1 and not text[match.start(1) - 1].isspace()
+    if unit is not None and not letter and (len(words) > 2 or words in _UNITS):
       return text[: match.start()].strip(), unit
   return text, None
 
