@@ -57,7 +57,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Relation:
-  """left - right stands in this relation to 0: one of = < <= (others are turned round)."""
+  """left stands in this relation to right: one of = < <= (others are turned round)."""
 
   sign: str
   left: Node
