@@ -234,9 +234,11 @@ def _verdict_on_asserts(judge: sandbox.Run, solution: sandbox.Run) -> _Verdict:
     return False, SCORED if judge.stdout == calls.FAILED else UNPARSABLE
   if sandbox.BROKEN in (judge.outcome, solution.outcome):
     return False, CRASHED
-  if judge.outcome == sandbox.TIMED_OUT or (judge.stdout == calls.GONE and solution.outcome == sandbox.TIMED_OUT):
+  if judge.stdout == calls.GONE:  # the solution has died, or broken the protocol
+    return False, TIMED_OUT if solution.outcome == sandbox.TIMED_OUT else SCORED
+  if judge.outcome in (sandbox.TIMED_OUT, sandbox.STOPPED):  # stopped by the deadline
     return False, TIMED_OUT
-  return False, SCORED if judge.stdout == calls.GONE else CRASHED
+  return False, CRASHED
 
 
 def _answer(text: str) -> str:

@@ -11,8 +11,6 @@ STARTED = b"\x06"  # on standard error once the limits hold: what came before it
 EXIT_UNPARSABLE = 86  # the program is no Python; ours
 NOT_PYTHON = (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError)  # what compile() raises for a text
 
-_PR_SET_PDEATHSIG, _SIGKILL = 1, 9  # linux/prctl.h
-
 
 def main(job: dict) -> None:
   """job: `limits` (resource -> value), `uid` to become (None to stay), `role` (a function `run_ROLE(job)`) and its needs."""
@@ -50,9 +48,3 @@ def _become(uid: int) -> None:
   os.setgroups([])
   os.setresgid(uid, uid, uid)
   os.setresuid(uid, uid, uid)
-  # The kernel drops the signal at the parent's death when the user changes. Not by ctypes, which takes 6 ms to import.
-  import _ctypes
-
-  prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")
-  if _ctypes.call_function(prctl, (_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)) != 0:
-    raise OSError("prctl(PR_SET_PDEATHSIG) failed")

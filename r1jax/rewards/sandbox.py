@@ -1,21 +1,22 @@
 """Runs a Python program where it can do no harm: in a bubblewrap sandbox of its own, under limits, until a deadline.
 
 What a program finds: CPython and its standard library (read-only, without site-packages), an empty /tmp and /dev/shm
-of limited size, /dev/null, zero, random and urandom, three standard streams. No network, no other file, no /proc, no
-environment, no process but itself. It is one process: fork, vfork and clone fail, threads work. That makes the limits
-exact, for the kernel counts memory and CPU time by process: address space, CPU seconds, threads, open files, size of a
-file and of both directories, bytes of output (the reader stops and kills). It runs with namespaces of its own (pid,
-network, ipc, uts, cgroup, mount), no capabilities and no way to new ones, refused system calls
-(`r1jax.rewards.seccomp`), a new session, and dies with its parent. Started by an ordinary user, it is in a user
-namespace of its own; started by root, it runs as a user id that nothing else has, for a limit on processes does not
-bind root.
+of limited size, /dev/null, three standard streams. No network, no other file, no /proc, no environment, no process but
+itself. It is one process: fork, vfork and clone fail, threads work. That makes the limits exact, for the kernel counts
+memory and CPU time by process: address space, CPU seconds, threads, open files, size of a file and of both directories,
+bytes of output (the reader stops and kills). It runs in namespaces of its own (pid, network, ipc, uts, cgroup, mount),
+in a new session, without capabilities and without a way to new ones; many system calls are refused
+(`r1jax.rewards.seccomp`). Started by an ordinary user it is in a user namespace of its own; started by root it runs as
+a user id that nothing else has, for the kernel does not count the threads of root.
+
+It dies with its parent, and is gone, not even a zombie, when its end is reported. For that, the process that uses this
+module becomes the one that the kernel gives orphans of its children to (PR_SET_CHILD_SUBREAPER).
 
 Not defended: bugs of the kernel that the remaining system calls reach; timing and load as seen through shared CPUs and
-caches; memory of the kernel for millions of empty files, which only CPU seconds bound (about 0.2 GB a second of them).
-Needs Linux 5.14 (from there on the limit on threads is counted for each sandbox, and not for all that the user runs).
+caches; memory of the kernel for very many empty files, which only the CPU seconds bound.
+Needs Linux 5.14 (from there on the threads of each sandbox are counted, and not all that the user runs).
 """
 
-import itertools
 import json
 import marshal
 import math
@@ -26,6 +27,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -39,6 +41,7 @@ from r1jax.rewards import inside, seccomp
 EXITED = "exited"  # by itself; see exit_code
 TIMED_OUT = "timed out"  # CPU or wall seconds
 TOO_LONG = "too long"  # more output than allowed
+STOPPED = "stopped"  # by kill()
 BROKEN = "broken"  # the sandbox did not start, see error
 
 START_SECONDS = 30.0  # for the sandbox to be made, on a machine that is busy with other things; ours
@@ -47,6 +50,18 @@ _READ_BYTES = 1 << 16
 _ERROR_BYTES = 1 << 12
 _UIDS, _UID_BITS = 0x70000000, 24  # a range that neither users nor containers are given (systemd's UIDS-GIDS)
 _NOBODY = 65534
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+# Extension modules for what a sandbox has not: terminals, windows, network, data bases. hashlib does without _hashlib.
+_LEFT_OUT = (
+  "_tkinter", "_curses", "readline", "_ssl", "_hashlib", "nis", "_sqlite3", "_dbm", "_gdbm", "_uuid", "_crypt",
+  "ossaudiodev", "_test", "xx", "_xx")  # fmt: skip
+_ENVIRONMENT = {
+  "PYTHONHASHSEED": "0",  # the order of a set does not differ from run to run
+  "PYTHONUTF8": "1",
+  "LC_ALL": "C.UTF-8",
+  "HOME": "/tmp",
+  "MALLOC_ARENA_MAX": "1",  # or each thread reserves 64 MB of the address space that is allowed
+}
 _REMEDY = (
   "Install Debian's package bubblewrap (apt-get install bubblewrap) and allow it namespaces: run as root, or let users"
   " make user namespaces (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns,"
@@ -82,7 +97,7 @@ class Limits:
 class Run:
   """How a program ended.
 
-  outcome: EXITED, TIMED_OUT, TOO_LONG or BROKEN. exit_code: 128 + signal for a signal. stdout: at most
+  outcome: EXITED, TIMED_OUT, TOO_LONG, STOPPED or BROKEN. exit_code: 128 + signal for a signal. stdout: at most
   output_bytes. error: for BROKEN, what bubblewrap or the launcher said.
   """
 
@@ -137,6 +152,8 @@ class Sandbox:
     the process has ended.
     """
     limits = limits or Limits()
+    if not self.unsafe:
+      _adopt_orphans(os.getpid())
     job = {
       **job,
       "uid": None if self.unsafe or not self._as_root else _fresh_uid(),
@@ -148,7 +165,7 @@ class Sandbox:
   def command(self, limits: Limits, payload: int, filter_fd: int, info: int) -> list[str]:
     """The command line of one sandbox, given the descriptors that it reads."""
     interpreter = [
-      # Not -I: it ignores PYTHONHASHSEED, without which the order of a set differs from run to run.
+      # Not -I, which ignores the environment.
       self._python, "-s", "-S", "-P", "-B", "-c",
       f"import marshal\nm,j=marshal.load(open({payload},'rb'))\nn={{'__name__':'inside'}}\n"
       "for c in m:exec(c,n)\ndel m,c\nn['main'](j)",
@@ -156,20 +173,17 @@ class Sandbox:
     if self.unsafe:
       return interpreter
     disk = ["--perms", "1777", "--size", str(limits.disk_bytes), "--tmpfs"]
-    devices = [["--dev-bind", f"/dev/{name}", f"/dev/{name}"] for name in ("null", "zero", "random", "urandom")]
     if self._as_root:
       user = ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]  # until `inside` has used them
     else:
       user = ["--unshare-user", "--uid", str(_NOBODY), "--gid", str(_NOBODY)]
     return [
       self._bwrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup",
-      # As process 1, bubblewrap waits for it and not for a process between, and nothing is left when it returns.
-      "--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL", *user,
+      "--die-with-parent", "--new-session", "--cap-drop", "ALL", *user,
       "--seccomp", str(filter_fd), "--info-fd", str(info),
-      "--clearenv", "--setenv", "PYTHONHASHSEED", "0", "--setenv", "PYTHONUTF8", "1", "--setenv", "HOME", "/tmp",
-      "--setenv", "LC_ALL", "C.UTF-8",
-      "--perms", "0755", "--dir", "/dev", *disk, "/tmp", *itertools.chain(*devices), *disk, "/dev/shm", *self._binds,
-      "--remount-ro", "/", "--chdir", "/tmp", "--", *interpreter,
+      "--clearenv", *(word for item in _ENVIRONMENT.items() for word in ("--setenv", *item)),
+      "--perms", "0755", "--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null", *disk, "/tmp", *disk, "/dev/shm",
+      *self._binds, "--remount-ro", "/", "--chdir", "/tmp", "--", *interpreter,
     ]  # fmt: skip
 
 
@@ -180,7 +194,8 @@ class Process:
     self.limits, self.result, self._unsafe = limits, None, sandbox.unsafe
     self._outcome, self._error, self._info = None, bytearray(), bytearray()
     self._output = bytearray()
-    self._child = self._exit = -1
+    self._child = self._exit = -1  # pidfd of process 1 in the sandbox, and of bubblewrap
+    self._child_pid = None
     self._began, self._started_at = time.monotonic(), None
     given = [_memory_file(payload), _memory_file(stdin)]
     if not sandbox.unsafe:
@@ -196,8 +211,8 @@ class Process:
         stdout=out,
         stderr=err,
         pass_fds=[given[0], *given[2:], info, *keep],
-        cwd="/",
-        env={"PATH": os.defpath, "PYTHONHASHSEED": "0", "PYTHONUTF8": "1"},
+        cwd=tempfile.gettempdir() if sandbox.unsafe else "/",
+        env={"PATH": os.defpath, **(_ENVIRONMENT if sandbox.unsafe else {})},
         start_new_session=True,
       )
       self._exit = os.pidfd_open(self._process.pid)
@@ -242,7 +257,7 @@ class Process:
   def kill(self) -> None:
     """Ends it now, if it has not ended. Nothing of it is left when this returns."""
     if not self.ended:
-      self._finish(TIMED_OUT)
+      self._finish(STOPPED)
 
   def _read_info(self) -> None:
     if self._info_fd < 0:
@@ -254,7 +269,8 @@ class Process:
     if not chunk:
       self._info_fd = _closed(self._info_fd)
       with suppress(ValueError, KeyError, OSError):  # bubblewrap failed, or it is over already
-        self._child = os.pidfd_open(json.loads(self._info)["child-pid"])
+        self._child_pid = json.loads(self._info)["child-pid"]
+        self._child = os.pidfd_open(self._child_pid)
 
   def _read_error(self) -> None:
     if self._err < 0:
@@ -318,13 +334,20 @@ class Process:
       self._process.kill()
 
   def _reap(self) -> tuple[int, float]:
-    """(exit code, CPU seconds) of bubblewrap and all that it waited for."""
+    """(exit code, CPU seconds), once nothing of the sandbox is left."""
     if not _poll([self._exit], time.monotonic() + KILL_SECONDS):
       self._process.kill()
     _, status, usage = os.wait4(self._process.pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    self._process.returncode = code
-    return 128 - code if code < 0 else code, usage.ru_utime + usage.ru_stime
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    self._process.returncode = code = os.waitstatus_to_exitcode(status)
+    self._read_info()
+    if self._child_pid is not None:
+      # bubblewrap does not wait for a program that ends by itself. With its process 1 the last of the sandbox ends.
+      gone = self._child < 0 or _poll([self._child], time.monotonic() + KILL_SECONDS)
+      with suppress(ChildProcessError):  # this time it did
+        _, _, usage = os.wait4(self._child_pid, 0 if gone else os.WNOHANG)
+        cpu_seconds += usage.ru_utime + usage.ru_stime
+    return 128 - code if code < 0 else code, cpu_seconds
 
   def _close(self) -> None:
     for fd in (self._out, self._err, self._info_fd, self._exit, self._child):
@@ -378,6 +401,19 @@ def _memory_file(data: bytes) -> int:
   os.lseek(fd, 0, os.SEEK_SET)
   fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
   return fd
+
+
+@cache
+def _adopt_orphans(pid: int) -> None:
+  """Makes this process, whose id is `pid`, the one that the kernel gives orphans of its children to.
+
+  It waits for those of its sandboxes. Otherwise they would go to process 1, which in a container may be a program that
+  never waits, and ten thousands of zombies later the container can start no more processes.
+  """
+  import ctypes
+
+  if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 @cache
@@ -442,15 +478,19 @@ def _binds(python: str) -> tuple[str, ...]:
   above = sorted({str(parent) for path in shown for parent in Path(path).parents} - {"/"})
   result = [argument for path in above for argument in ("--perms", "0755", "--dir", path)]
   result += [argument for path in shown for argument in ("--ro-bind", path, path)]
-  for name in ("site-packages", "dist-packages", "test"):
+  for name in ("site-packages", "dist-packages"):
     if os.path.isdir(hidden := os.path.join(library, name)):
-      result += ["--size", "4096", "--tmpfs", hidden, "--remount-ro", hidden]
+      result += ["--size", "4096", "--tmpfs", hidden]
   return tuple(result)
 
 
 def _shared_libraries(python: str, extensions: str) -> list[str]:
-  """Files that the dynamic loader takes for the interpreter and its extension modules, the loader included."""
-  files = [python, *map(str, sorted(Path(extensions).glob("*.so")))]
+  """Files that the dynamic loader takes for the interpreter and its extension modules, the loader included.
+
+  Each costs 0.3 ms a sandbox, so the modules of _LEFT_OUT go without, and cannot be imported.
+  """
+  modules = [path for path in sorted(Path(extensions).glob("*.so")) if not path.name.startswith(_LEFT_OUT)]
+  files = [python, *map(str, modules)]
   done = subprocess.run(["ldd", *files], capture_output=True, text=True, errors="replace", timeout=START_SECONDS)
   found = {}
   for line in done.stdout.splitlines():

@@ -26,15 +26,14 @@ _REFUSED = {  # name: (x86_64, aarch64)
   "modify_ldt": (154, None), "init_module": (175, 105), "finit_module": (313, 273), "kexec_load": (246, 104),
   "reboot": (169, 142), "syslog": (103, 116), "acct": (163, 89),
 }
-_CLONE, _CLONE3, _PRCTL = (56, 220), (435, 435), (157, 167)
+_CLONE, _CLONE3 = (56, 220), (435, 435)
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH of linux/audit.h
 _X32 = 0x40000000  # x86_64's second set of numbers
 _CLONE_THREAD = 0x10000
-_PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # linux/filter.h
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000  # linux/seccomp.h
-_NUMBER, _ARCH, _ARGUMENTS = 0, 4, (16, 24)  # offsets in struct seccomp_data; the low halves on little-endian machines
+_NUMBER, _ARCH, _ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; of the first argument, the low half
 
 MACHINES = tuple(_MACHINES)
 
@@ -50,18 +49,8 @@ def refusals(machine: str) -> bytes:
     *_when(_JUMP_AT_LEAST, _X32, [_fail(errno.ENOSYS)]),
     *_when(_JUMP_EQUAL, _CLONE3[column], [_fail(errno.ENOSYS)]),  # its flags cannot be seen; libc falls back to clone
     *_when(_JUMP_EQUAL, _CLONE[column], [
-      (_LOAD, 0, 0, _ARGUMENTS[0]),
+      (_LOAD, 0, 0, _ARGUMENT),
       (_JUMP_BITS, 1, 0, _CLONE_THREAD),
-      _fail(errno.EPERM),
-      (_RETURN, 0, 0, _ALLOW),
-    ]),
-    # The sandbox dies with its parent, and the program must not opt out of that.
-    *_when(_JUMP_EQUAL, _PRCTL[column], [
-      (_LOAD, 0, 0, _ARGUMENTS[0]),
-      (_JUMP_EQUAL, 1, 0, _PR_SET_PDEATHSIG),
-      (_RETURN, 0, 0, _ALLOW),
-      (_LOAD, 0, 0, _ARGUMENTS[1]),
-      (_JUMP_EQUAL, 1, 0, _SIGKILL),
       _fail(errno.EPERM),
       (_RETURN, 0, 0, _ALLOW),
     ]),
