@@ -21,6 +21,7 @@ setup(
         "safetensors>=0.5",  # weights of the hub's folders
         "math-verify>=0.9",  # equality of mathematical answers
         "latex2sympy2_extended>=1.11",  # math-verify's parser, which it leaves unpinned
+        "mpmath>=1.3",  # values of answers to more digits than a float has
         "matplotlib>=3.9",  # curves.png
         "rich>=13",  # terminal tables
         "tensorboardX>=2.6",  # tensorboard logs without TensorFlow
