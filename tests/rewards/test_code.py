@@ -1,9 +1,13 @@
 """Programs judged by their tests: the three forms, what a verdict says, and the canonical solutions of real sets."""
 
+import ast
 import gzip
 import json
 import os
 import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -91,6 +95,74 @@ def mbpp():
   for line in path.read_text(encoding="utf-8").splitlines():
     row = json.loads(line)
     yield row["task_id"], row, row["code"], ""
+
+
+class _Mutation(ast.NodeTransformer):
+  """Changes the `place`-th spot that can be changed: an operator, a comparison, a constant, a condition, a result."""
+
+  SWAPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
+           ast.Lt: ast.GtE, ast.Gt: ast.LtE, ast.LtE: ast.Gt, ast.GtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+           ast.And: ast.Or, ast.Or: ast.And}
+
+  def __init__(self, place: int):
+    self.place, self.seen = place, 0
+
+  def _here(self) -> bool:
+    self.seen += 1
+    return self.seen == self.place + 1
+
+  def visit(self, node):
+    node = self.generic_visit(node)
+    swap = self.SWAPS.get(type(node))
+    if swap and self._here():
+      return swap()
+    if isinstance(node, ast.Constant) and type(node.value) is int and self._here():
+      return ast.Constant(node.value + 1)
+    if isinstance(node, ast.Return) and node.value is not None and self._here():
+      return ast.Return(ast.Constant(None))
+    return node
+
+
+def mutants(program: str, wanted: int = 5) -> list[str]:
+  """Up to `wanted` programs that differ from this one in one spot, spread over it."""
+  counter = _Mutation(-1)
+  counter.visit(ast.parse(program))
+  places = sorted({i * counter.seen // wanted for i in range(wanted)}) if counter.seen else []
+  return [ast.unparse(ast.fix_missing_locations(_Mutation(place).visit(ast.parse(program)))) for place in places]
+
+
+def passes_outright(program: str, tests: CodeTests) -> bool:
+  """What plain Python says: the program and its asserts in one file. For code that can be trusted."""
+  call = f"\ncheck({tests.entry_point})\n" if tests.entry_point else "\n"
+  source = f"{tests.setup}\n{program}\n{tests.test}{call}"
+  try:
+    return subprocess.run([sys.executable, "-I", "-S", "-c", source], capture_output=True, timeout=10).returncode == 0
+  except subprocess.TimeoutExpired:
+    return False
+
+
+@needs_bwrap
+@needs_data
+@pytest.mark.slow
+@pytest.mark.parametrize("problems", [human_eval, mbpp], ids=["HumanEval", "MBPP"])
+def test_mutants_get_the_verdict_of_plain_python(problems):
+  """A mutant that changes no output passes; every other one fails."""
+  judge = CodeJudge(Sandbox(), deadline_seconds=30.0)
+
+  def differs(problem) -> tuple[list, int]:
+    name, row, solution, prompt = problem
+    tests, found, failed = read_tests(row, str(name)), [], 0
+    for i, mutant in enumerate(mutants(prompt + solution)):
+      right = passes_outright(mutant, tests)
+      failed += not right
+      if judge.judge(mutant, tests)[0] != right:
+        found.append((name, i, right))
+    return found, failed
+
+  with ThreadPoolExecutor(2) as threads:
+    results = list(threads.map(differs, problems()))
+  assert [found for founds, _ in results for found in founds] == []
+  assert sum(failed for _, failed in results) > 3 * len(results)
 
 
 @needs_bwrap

@@ -69,3 +69,12 @@ def test_an_unknown_kind_is_refused():
   assert kind_of("maths") is KINDS["maths"]
   with pytest.raises(InputError, match="'poems'"):
     kind_of("poems")
+
+
+def test_without_a_sandbox_code_is_refused_unless_asked_for(monkeypatch, capfd):
+  monkeypatch.setenv("PATH", "")
+  with pytest.raises(InputError, match="bwrap|bubblewrap"):
+    check_references([("a:1", "code", CODE)])
+  monkeypatch.setenv("R1JAX_UNSAFE_CODE", "1")
+  check_references([("a:1", "code", CODE)])
+  assert "sandbox" in capfd.readouterr().err.lower()
