@@ -105,19 +105,20 @@ def test_one_program_leaves_nothing_for_the_next(box):
 
 def test_cpu_seconds_are_limited(box):
   run = box.run("while True: pass", limits=Limits(cpu_seconds=1.0, wall_seconds=60.0))
-  assert run.outcome == TIMED_OUT and 0.9 < run.cpu_seconds < 1.5
+  # The kernel's limit and its account of the seconds used follow clocks of their own, which on a shared machine differ.
+  assert run.outcome == TIMED_OUT and 0.5 < run.cpu_seconds < 2.0
 
 
 def test_threads_share_their_cpu_seconds(box):
   source = "import threading\ndef f():\n  while True: pass\nfor _ in range(4): threading.Thread(target=f).start()"
   run = box.run(source, limits=Limits(cpu_seconds=1.0, wall_seconds=60.0))
-  assert run.outcome == TIMED_OUT and run.cpu_seconds < 1.5
+  assert run.outcome == TIMED_OUT and run.cpu_seconds < 2.0
 
 
 def test_wall_seconds_are_limited(box):
   began = time.monotonic()
   run = box.run("import time\ntime.sleep(60)", limits=Limits(wall_seconds=0.5))
-  assert run.outcome == TIMED_OUT and 0.5 <= run.wall_seconds < 1.0 and time.monotonic() - began < 5
+  assert run.outcome == TIMED_OUT and 0.5 <= run.wall_seconds < 1.5 and time.monotonic() - began < 5
 
 
 def test_memory_is_limited(box):
