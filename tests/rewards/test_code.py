@@ -134,7 +134,7 @@ def mutants(program: str, wanted: int = 5) -> list[str]:
 def passes_outright(program: str, tests: CodeTests) -> bool:
   """What plain Python says: the program and its asserts in one file. For code that can be trusted."""
   call = f"\ncheck({tests.entry_point})\n" if tests.entry_point else "\n"
-  source = f"{tests.setup}\n{program}\n{tests.test}{call}"
+  source = f"{program}\n{tests.setup}\n{tests.test}{call}"  # some setups build what the program defines
   try:
     return subprocess.run([sys.executable, "-I", "-S", "-c", source], capture_output=True, timeout=10).returncode == 0
   except subprocess.TimeoutExpired:
