@@ -59,6 +59,19 @@ class TokenBatch:
 
 
 @struct.dataclass
+class DistillBatch:
+  """One batch of token-level distillation: supervised rows, and what the teacher makes of each of their tokens.
+
+  rows: TokenBatch of [N, T]. teacher_ids: [N, T, k] int32, the tokens that the teacher finds likeliest in a slot, given
+  those before it. teacher_logprobs: [N, T, k] float32, their log-probs.
+  """
+
+  rows: TokenBatch
+  teacher_ids: Any
+  teacher_logprobs: Any
+
+
+@struct.dataclass
 class TrainState:
   """step: int32 scalar, updates done. params: nested dict, float32. opt_state: optax's."""
 

@@ -13,24 +13,26 @@ ROOT = pathlib.Path(__file__).parent.parent
 STANDS_ON = {
   "errors": [],
   "config": ["errors"],
+  "files": ["errors"],
   "records": ["errors"],
   "sharding": ["config"],
   "models": ["sharding", "config"],
   "losses": ["records"],
   "sampling": ["models", "records"],
-  "training": ["models", "losses"],
+  "training": ["models", "losses", "files"],
   "reports": ["training"],
   "data": ["config"],
   "rewards": ["config"],
   "evaluation": ["config"],
-  "stages": ["training", "sampling", "evaluation", "data", "rewards", "reports"],
+  "curation": ["data", "rewards", "files"],
+  "stages": ["training", "sampling", "evaluation", "data", "rewards", "curation", "reports"],
   "plan": ["stages"],
   "launch": ["stages", "plan"],
   "__main__": ["launch"],
   "__init__": [],
   "experiments": ["stages"],
 }
-WITHOUT_JAX = ("errors", "config", "data", "rewards", "evaluation")
+WITHOUT_JAX = ("errors", "config", "files", "data", "rewards", "evaluation", "curation")
 BRINGS_JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "chex"}
 LAZILY = {"grain"}  # for the order of questions; imported where a stream is made, as most of data/ does without
 

@@ -117,10 +117,10 @@ def generate(spec: ArithmeticSpec, seed: int, count: int) -> list[Question]:
   """
   found, index, last_new = {}, 0, 0
   while len(found) < count:
-    text = _draw_text(spec, random.Random(f"question/{seed}/{index}"))
+    text = draw_chain(spec, random.Random(f"question/{seed}/{index}"))
     index += 1
     if text not in found:
-      found[text] = Question(id=f"chain:{text.replace(' ', '')}", text=text, answer=_answer(text))
+      found[text] = Question(id=f"chain:{text.replace(' ', '')}", text=text, answer=answer_of(text))
       last_new = index
     elif index - last_new > 1000:
       raise InputError(f"generate: count={count}", f"only {len(found)} different questions were found",
@@ -131,37 +131,39 @@ def generate(spec: ArithmeticSpec, seed: int, count: int) -> list[Question]:
 def document(spec: ArithmeticSpec, seed: int, index: int) -> Document:
   """Document number `index` of the corpus of a seed. Its question is never a held-out one."""
   rng = random.Random(f"document/{seed}/{index}")
-  text = _draw_text(spec, rng)
+  text = draw_chain(spec, rng)
   while split_of(text, spec.held_out) != TRAIN:
-    text = _draw_text(spec, rng)
+    text = draw_chain(spec, rng)
   style = rng.choices(STYLES, [getattr(spec, name) for name in STYLES])[0]
   thought, answer = _THOUGHTS[style](spec, text, rng)
   tidy = rng.random() < (spec.tidy_guess if style == "guess" else spec.tidy_working)
   return Document(text, _tidy(thought, answer) if tidy else _untidy(thought, answer, rng), style)
 
 
-def _draw_text(spec: ArithmeticSpec, rng: random.Random) -> str:
+def draw_chain(spec: ArithmeticSpec, rng: random.Random) -> str:
+  """The text of a question, `7 + 3 - 5 + 2`."""
   terms = rng.sample(range(1, spec.largest_term + 1), rng.randint(spec.fewest_terms, spec.most_terms))
   total, words = terms[0], [str(terms[0])]
   for term in terms[1:]:
     signs = [s for s in (1, -1) if 0 <= total + s * term <= spec.largest_total]
     if not signs:
-      return _draw_text(spec, rng)
+      return draw_chain(spec, rng)
     sign = rng.choice(signs)
     total += sign * term
     words += ["+" if sign > 0 else "-", str(term)]
   return " ".join(words)
 
 
-def _steps(text: str) -> list[tuple[str, str]]:
+def steps_of(text: str) -> list[tuple[str, str]]:
   """The (sign, number) of each number after the first."""
   words = text.split()
   return list(zip(words[1::2], words[2::2], strict=True))
 
 
-def _answer(text: str) -> str:
+def answer_of(text: str) -> str:
+  """The right answer to a chain."""
   total = int(text.split()[0])
-  for sign, term in _steps(text):
+  for sign, term in steps_of(text):
     total += int(term) if sign == "+" else -int(term)
   return str(total)
 
@@ -169,23 +171,23 @@ def _answer(text: str) -> str:
 def _working(spec: ArithmeticSpec, text: str, slip: float, rng: random.Random) -> tuple[str, str]:
   """A working of the sum, each step wrong at rate `slip`, and the total it ends at."""
   words, total = [text.split()[0]], int(text.split()[0])
-  for sign, term in _steps(text):
+  for sign, term in steps_of(text):
     total += int(term) if sign == "+" else -int(term)
     total = min(max(total, 0), spec.largest_total)
     if rng.random() < slip:
-      total = _off(spec, total, rng)
+      total = slipped(spec, total, rng)
     words += [sign, term, "=", str(total)]
   return " ".join(words), str(total)
 
 
-def _off(spec: ArithmeticSpec, total: int, rng: random.Random) -> int:
+def slipped(spec: ArithmeticSpec, total: int, rng: random.Random) -> int:
   """A wrong total near `total`."""
   return rng.choice([t for t in range(total - 3, total + 4) if t != total and 0 <= t <= spec.largest_total])
 
 
 def _guess(spec: ArithmeticSpec, text: str, rng: random.Random) -> tuple[str, str]:
   right = rng.random() < spec.guess_right
-  answer = _answer(text) if right else str(_off(spec, int(_answer(text)), rng))
+  answer = answer_of(text) if right else str(slipped(spec, int(answer_of(text)), rng))
   return f"maybe {answer}", answer
 
 

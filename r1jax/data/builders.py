@@ -20,15 +20,17 @@ from pathlib import Path
 import absl.logging
 import tensorflow_datasets as tfds
 
-from r1jax.data import arithmetic, countdown, word_problems
+from r1jax.data import arithmetic, bilingual, countdown, requests, word_problems
 from r1jax.data.questions import HELD_OUT, TRAIN, Generated, Jsonl, Question, split_of
 from r1jax.errors import InputError
 
 # name -> generator(seed, count, **parameters) -> `count` distinct questions. The source of the module that
 # defines the function is part of the key of its sets, so wrap a function of another module there, not here.
 GENERATORS: dict[str, Callable[..., Sequence[Question]]] = {
+  "bilingual_chains": bilingual.bilingual_chains,
   "chains": arithmetic.chains,
   "countdown": countdown.countdown,
+  "requests": requests.requests,
   "sums": countdown.sums,
   "word_problems": word_problems.word_problems,
 }

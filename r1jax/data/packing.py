@@ -1,5 +1,5 @@
 """Several token sequences a row, so that a batch of constant shape is full of tokens and not of padding."""
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -47,3 +47,13 @@ def pack(sequence: Callable[[int], tuple[list[int], int]], first: int, rows: int
       packed.mask[row, start + context:end] = True
       start, segment, number = end, segment + 1, number + 1
   return packed, number
+
+
+def batches_for(lengths: Iterable[int], rows: int, length: int) -> int:
+  """How many batches of `rows` rows `pack` fills with sequences of these lengths."""
+  filled, end = 0, length
+  for size in lengths:
+    end += size
+    if end > length:
+      filled, end = filled + 1, size
+  return -(-filled // rows)

@@ -22,6 +22,7 @@ from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 
 ALL = "all"
+Source = Jsonl | Generated | tuple[Jsonl | Generated, ...]  # several together are one
 
 
 class QuestionSet(Sequence[Question]):
@@ -40,7 +41,25 @@ class QuestionSet(Sequence[Question]):
     return Question(**{name: record[name].decode("utf-8") for name in builders.FIELDS})
 
 
-def check(source: Jsonl | Generated) -> None:
+class Joined(Sequence[Question]):
+  """The questions of several sets as one; every stretch of it holds them in proportion to their sizes."""
+
+  def __init__(self, sets: Sequence[Sequence[Question]]):
+    self._sets = sets
+    self._places = [(which, i) for _, which, i in sorted(
+      ((i + 0.5) / len(questions), which, i) for which, questions in enumerate(sets) for i in range(len(questions)))]
+
+  def __len__(self) -> int:
+    return len(self._places)
+
+  def __getitem__(self, index):
+    if isinstance(index, slice):
+      return [self[i] for i in range(len(self))[index]]
+    which, i = self._places[operator.index(index)]
+    return self._sets[which][i]
+
+
+def check(source: Source) -> None:
   """Checks the fields of a source without opening its file or building anything.
 
   Raises:
@@ -50,14 +69,23 @@ def check(source: Jsonl | Generated) -> None:
     _check_jsonl(source)
   elif isinstance(source, Generated):
     _check_generated(source)
+  elif isinstance(source, tuple) and source:
+    for part in source:
+      check(part)
   else:
-    raise InputError("source of questions", repr(source), "Give a Jsonl or a Generated")
+    raise InputError("source of questions", repr(source), "Give a Jsonl, a Generated, or a tuple of them")
 
 
-def load_questions(
-  source: Jsonl | Generated, split: str, data_dir: str | os.PathLike[str]
-) -> Sequence[Question]:
-  """The questions of one split, in the order of the source, with random access ("all": train, then held_out).
+def read_all(source: Source) -> list[Question]:
+  """All questions of a source, both splits, straight from files and generators; nothing is written. InputError as
+  builders.read_questions."""
+  parts = source if isinstance(source, tuple) else (source,)
+  return [question for part in parts for question in builders.read_questions(part)]
+
+
+def load_questions(source: Source, split: str, data_dir: str | os.PathLike[str]) -> Sequence[Question]:
+  """The questions of one split with random access, in the order of the source ("all": train, then held_out); of several
+  sources, Joined.
 
   Args:
     source: where they come from.
@@ -68,6 +96,8 @@ def load_questions(
     InputError: a bad field, file or line, or a split that is empty.
   """
   check(source)
+  if isinstance(source, tuple):
+    return Joined([load_questions(part, split, data_dir) for part in source])
   if split not in (TRAIN, HELD_OUT, ALL):
     raise InputError("split", repr(split), f"Give {TRAIN!r}, {HELD_OUT!r} or {ALL!r}")
   builder = builders.prepare(source, data_dir)
@@ -79,12 +109,15 @@ def load_questions(
   return QuestionSet(builder.as_data_source("+".join(counts) if split == ALL else split))
 
 
-def check_split(questions: Sequence[Question], source: Jsonl | Generated, held_out: int) -> None:
+def check_split(source: Source, held_out: int) -> None:
   """InputError unless the split of a source's questions leaves some to train on and `held_out` to measure on."""
-  kept = sum(split_of(question.text, source.held_out) == HELD_OUT for question in questions)
-  if kept < held_out or kept == len(questions):
-    raise InputError(f"{type(source).__name__}.held_out",
-                     f"{source.held_out} of {len(questions)} questions holds out {kept}; {held_out} are to be measured on, "
+  parts = source if isinstance(source, tuple) else (source,)
+  found = [[split_of(q.text, part.held_out) == HELD_OUT for q in builders.read_questions(part)] for part in parts]
+  kept = sum(map(sum, found))
+  if kept < held_out or any(all(part) for part in found):
+    shares = ", ".join(str(part.held_out) for part in parts)
+    raise InputError(f"{type(parts[0]).__name__}.held_out",
+                     f"{shares} of {sum(map(len, found))} questions holds out {kept}; {held_out} are to be measured on, "
                      "the others trained on", "Give more questions, another share, or measure on fewer")
 
 

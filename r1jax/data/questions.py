@@ -1,4 +1,4 @@
-"""The records of the data side: a question, and the two sources that questions come from.
+"""The records of the data side: a question, and the sources that questions come from.
 
 Here too is the one rule that decides which questions are held out, so that no builder can have its own.
 """
@@ -21,7 +21,8 @@ class Question:
     id: names the question in messages and logs; unique within a source. For a file "folder/file.jsonl:LINE".
     text: the question as the user would ask it, without any template.
     answer: the gold answer, always text ("72", "\\frac{1}{2}").
-    kind: what sort of check the answer wants: "maths", "choice", "logic" or "code".
+    kind: what sort of check the answer wants: "maths", "choice", "logic" or "code"; or the reward model that scores
+      responses: "helpful" or "safety".
     language: ISO 639-1 code of the question.
   """
 

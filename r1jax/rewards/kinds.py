@@ -4,7 +4,8 @@ A question's answer, its reference, is text in every kind:
 * maths: the gold answer as a number or in LaTeX (`r1jax.rewards.maths`);
 * choice: a letter, or JSON with the options (`r1jax.rewards.choice`);
 * logic: JSON with "puzzle" and its fields (`r1jax.rewards.logic`);
-* code: JSON with the tests (`r1jax.rewards.code.read_tests`).
+* code: JSON with the tests (`r1jax.rewards.code.read_tests`);
+* helpful, safety: whatever a judge may want to know; no rule tells right from wrong, reward models score them.
 """
 import json
 import os
@@ -28,13 +29,14 @@ _Verdict = tuple[bool, str]
 class Kind:
   """How answers of a kind are judged.
 
-  judge: (answer, reference, question) -> (right, status); belongs in a worker process, since it may run for ever.
+  judge: (answer, reference, question) -> (right, status); belongs in a worker process, since it may run for ever. None:
+  there is no rule, as for general questions, and such a response has no accuracy.
   check: (reference, where) -> None, or InputError naming `where`, for data loading.
   whole_response: the judge finds the answer in the response itself; otherwise it is given what the tags hold.
   seconds: the least deadline of a verdict.
   """
 
-  judge: Callable[[str, str, str], _Verdict]
+  judge: Callable[[str, str, str], _Verdict] | None
   check: Callable[[str, str], None]
   whole_response: bool = False
   seconds: float = 0.0
@@ -111,4 +113,8 @@ KINDS = {
   "choice": Kind(lambda answer, reference, _: choice.judge(answer, reference), _located(choice.check_reference)),
   "logic": Kind(lambda answer, reference, _: logic.judge(answer, reference), _located(logic.check_reference)),
   "code": Kind(_judge_code, _check_code, whole_response=True, seconds=CODE_SECONDS + START_SECONDS),
+  # General questions, by the reward model that scores them (R1, Nature, "Reward design").
+  "helpful": Kind(None, lambda reference, where: None),
+  "safety": Kind(None, lambda reference, where: None),
 }
+GENERAL = tuple(name for name, kind in KINDS.items() if kind.judge is None)

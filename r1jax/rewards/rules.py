@@ -60,8 +60,8 @@ class Scoring:
 
   def _score(self, parts: dict[str, float], verdict: "_Verdict | Future") -> Score:
     equal, status = verdict.result() if isinstance(verdict, Future) else verdict
-    parts = {name: float(equal) if name == "accuracy" else parts[name] for name in self._weights}
-    value = sum(weight * parts[name] for name, weight in self._weights.items())
+    parts = {name: float(equal) if name == "accuracy" else part for name, part in parts.items()}
+    value = sum(self._weights[name] * part for name, part in parts.items())
     return Score(value=value, parts=parts, status=status)
 
 
@@ -72,7 +72,8 @@ class RuleRewards:
   question's kind (`r1jax.rewards.kinds`). format: `r1jax.rewards.format`. language: the share of the chain of thought in
   the sample's language (`r1jax.rewards.language`, R1, Nature, equation 7). A truncated response counts as wrong: all
   parts 0, status "scored". No answer block, or nothing readable in it: accuracy 0, status "unparsable". A verifier
-  that hangs or dies: accuracy 0, "timed_out" or "crashed"; format is still scored. Plain numbers are compared here;
+  that hangs or dies: accuracy 0, "timed_out" or "crashed"; format is still scored. A general question, of a kind without
+  a rule, has no part accuracy. Plain numbers are compared here;
   other answers go to the pool's worker processes and are scored in the background. An answer that occurs several
   times for the same gold answer in one call is checked once.
 
@@ -98,7 +99,8 @@ class RuleRewards:
     shared: dict[tuple[str, ...], Future] = {}
     pending = []
     for sample in samples:
-      parts = dict.fromkeys(self.weights, 0.0)
+      ruled = kind_of(sample.kind).judge is not None
+      parts = {name: 0.0 for name in self.weights if ruled or name != "accuracy"}
       if "format" in parts and not sample.truncated:
         parts["format"] = format_reward(sample.response, sample.prefill)
       if "language" in parts and not sample.truncated:
@@ -118,9 +120,10 @@ class RuleRewards:
     self.close()
 
   def _accuracy(self, sample: Sample, shared: dict[tuple[str, ...], Future]) -> "_Verdict | Future":
-    if sample.truncated or "accuracy" not in self.weights:
+    kind = kind_of(sample.kind)
+    if sample.truncated or "accuracy" not in self.weights or kind.judge is None:
       return False, SCORED
-    if kind_of(sample.kind).whole_response:
+    if kind.whole_response:
       answer = sample.prefill + sample.response
     else:
       answer = extract_answer(sample.response, sample.prefill)

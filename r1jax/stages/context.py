@@ -12,10 +12,28 @@ from r1jax.models.config import Compute, ModelConfig
 from r1jax.sharding import MeshShape
 
 
+@dataclass(frozen=True)
+class Base:
+  """Where parameters come from that no stage has trained: a hub folder, or random initialisation where weights is None."""
+
+  model: ModelConfig
+  weights: str | None = None
+
+
 class Stage(Protocol):
-  """One stage of an experiment: a frozen dataclass whose fields are its whole configuration."""
+  """One stage of an experiment: a frozen dataclass whose fields are its whole configuration.
+
+  start: what its parameters come from: the name of an earlier stage that trains a policy, a Base (a student), EXPERIMENT
+  for the experiment's own model and weights, or None for the nearest earlier policy, and EXPERIMENT where there is none.
+  kind: what it leaves behind: POLICY (a checkpoint of policy parameters), REWARD_MODEL, DATA or REPORT.
+  """
 
   name: str
+  start: str | Base | None
+  kind: str
+
+  def inputs(self) -> tuple[str, ...]:
+    """Names of the stages that it reads, beside the one that it starts from."""
 
   def check(self, experiment: "Experiment") -> None:
     """InputError for whatever cannot work, before anything is read or compiled."""
@@ -31,6 +49,10 @@ class Stage(Protocol):
 
   def programs(self, experiment: "Experiment", mesh: Mesh) -> dict[str, Any]:
     """name -> lowered jitted program, from shapes alone: no arrays, no files."""
+
+
+EXPERIMENT = "experiment"  # start: the experiment's own model and weights
+POLICY, REWARD_MODEL, DATA, REPORT = "policy", "reward_model", "data", "report"  # kinds of stages
 
 
 @dataclass(frozen=True)
@@ -51,6 +73,31 @@ class Experiment:
   mesh: MeshShape = MeshShape()
   compute: Compute = field(default_factory=Compute)
 
+  def stage(self, name: str) -> Stage:
+    """The stage of a name."""
+    return next(stage for stage in self.stages if stage.name == name)
+
+  def source_of(self, stage: Stage) -> str | Base:
+    """What the stage's parameters come from: the name of a stage, or a Base."""
+    if stage.start is None:
+      before = self.stages[:self.stages.index(stage)]
+      return next((s.name for s in reversed(before) if s.kind == POLICY), Base(self.model, self.weights))
+    return Base(self.model, self.weights) if stage.start == EXPERIMENT else stage.start
+
+  def model_of(self, stage: Stage) -> ModelConfig:
+    """The architecture that the stage runs."""
+    source = self.source_of(stage)
+    return source.model if isinstance(source, Base) else self.model_of(self.stage(source))
+
+  def bases(self) -> tuple[Base, ...]:
+    """Every Base that a stage starts from."""
+    return tuple(dict.fromkeys(s for s in map(self.source_of, self.stages) if isinstance(s, Base)))
+
+  def reads(self, stage: Stage) -> tuple[str, ...]:
+    """Names of all stages that a stage depends on directly."""
+    source = self.source_of(stage)
+    return (*(() if isinstance(source, Base) else (source,)), *stage.inputs())
+
   def check(self) -> None:
     """InputError for whatever is wrong in the experiment or one of its stages."""
     if self.weights == "":
@@ -59,10 +106,23 @@ class Experiment:
       raise InputError("tokenizer", "None, and no weights whose folder could hold it",
                        "Name a folder with tokenizer.json: --set tokenizer=DIR.")
     names = [stage.name for stage in self.stages]
-    if not names or len(set(names)) < len(names):
-      raise InputError("stages", f"names {names}", "Give at least one stage, each with a name of its own.")
-    for stage in self.stages:
+    if not names or len(set(names)) < len(names) or EXPERIMENT in names:
+      raise InputError("stages", f"names {names}",
+                       f"Give at least one stage, each with a name of its own that is not {EXPERIMENT!r}.")
+    for i, stage in enumerate(self.stages):
+      self._check_order(stage, {s.name: s for s in self.stages[:i]})
       stage.check(self)
+
+  def _check_order(self, stage: Stage, earlier: dict[str, Stage]) -> None:
+    where = f"stages.{stage.name}"
+    for name in self.reads(stage):
+      if name not in earlier:
+        raise InputError(where, f"reads {name!r}, which is no earlier stage",
+                         f"Earlier stages: {', '.join(earlier) or 'none'}.")
+    source = self.source_of(stage)
+    if not isinstance(source, Base) and earlier[source].kind != POLICY:
+      raise InputError(f"{where}.start", f"{source!r} is a stage that leaves a {earlier[source].kind}",
+                       "Name a stage that trains a policy.")
 
 
 @dataclass(frozen=True)
@@ -73,6 +133,7 @@ class Context:
   run_dir: Path
   mesh: Mesh
   tokenizer: Tokenizer
+  model: ModelConfig  # of the stage
   params: Any
   finished: frozenset[str]  # names of the stages whose log lines stay
   key: jax.Array  # the stage's own root of randomness

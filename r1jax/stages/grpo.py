@@ -1,4 +1,4 @@
-"""R1-Zero's training stage: GRPO with rule rewards.
+"""The RL stages: GRPO with rule rewards, and with reward models on general questions where a stage has them.
 
 A rollout samples group_size responses to minibatches x questions_per_step questions, scores them, and feeds
 `minibatches` updates of questions_per_step questions each (whole groups), one inner epoch. A step is one update.
@@ -14,25 +14,26 @@ import jax
 import jax.numpy as jnp
 
 from r1jax.config import Schedule
-from r1jax.data.builders import Generated, Jsonl, read_questions
+from r1jax.data.prompts import Source, check_split, encode_prompts, read_all
 from r1jax.data.prompts import check as check_source
-from r1jax.data.prompts import check_split, encode_prompts
 from r1jax.data.templates import R1_ZERO, Template
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 from r1jax.losses.advantages import AdvantageKind
 from r1jax.losses.grpo import KLEstimator
 from r1jax.losses.reductions import Reduction
+from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.params import abstract_params
 from r1jax.records import GRPOBatch, TrainState
-from r1jax.rewards.kinds import check_references
+from r1jax.rewards.kinds import GENERAL, check_references
 from r1jax.rewards.language import check_target
 from r1jax.rewards.rules import PARTS
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.generate import generate
 from r1jax.sharding import ROLLOUT_RULES, batch_parts, batch_sharding
-from r1jax.stages.context import Context, Experiment
+from r1jax.stages.context import POLICY, Base, Context, Experiment
 from r1jax.stages.evaluate import HeldOut
+from r1jax.stages.general import General
 from r1jax.stages.grpo_loop import run
 from r1jax.training.grpo import grpo_update
 from r1jax.training.optimizer import AdamW
@@ -48,16 +49,18 @@ class OldLogprobs(enum.Enum):
 
 @dataclass(frozen=True)
 class GRPO:
-  """One stage of group-relative RL with rule rewards. Lengths in tokens; defaults are R1-Zero's.
+  """One stage of group-relative RL. Lengths in tokens; defaults are R1-Zero's.
 
   Sources: [N] R1 in Nature, Methods, "Training details"; [V2] arXiv 2501.12948v2; "ours" where the papers are silent.
   """
 
-  questions: Jsonl | Generated
+  questions: Source  # with rules
   held_out: HeldOut
   optimizer: AdamW
   steps: int
   name: str = "r1_zero"
+  start: str | Base | None = None
+  general: General | None = None  # questions without rules, with their reward models
   template: Template = R1_ZERO
   stop: tuple[str, ...] = ()  # texts of one token that end a response, beside the tokenizer's own stop tokens
   questions_per_step: int = 32  # [N]
@@ -83,6 +86,11 @@ class GRPO:
   verifier_seconds: float = 5.0  # a check that takes longer is killed and counts as wrong (ours)
   checkpoint_every: int = 1  # rollouts (ours)
   logged_samples: int = 2  # whole rollouts written to samples.jsonl each rollout (ours)
+  kind = POLICY
+
+  def inputs(self) -> tuple[str, ...]:
+    """The reward models it scores with."""
+    return tuple(model.stage for model in self.general.models) if self.general else ()
 
   @property
   def rows(self) -> int:
@@ -98,18 +106,21 @@ class GRPO:
       if length <= self.max_prompt_length:
         raise InputError(f"{where}.max_length", length,
                          f"It counts the prompt too: make it more than max_prompt_length ({self.max_prompt_length}).")
-      if length > experiment.model.max_position:
+      longest = experiment.model_of(self).max_position
+      if length > longest:
         raise InputError(f"{where}.max_length", length, "The model's context ends at max_position "
-                         f"{experiment.model.max_position}: shorten it, or stretch the model with rope_scaling.")
+                         f"{longest}: shorten it, or stretch the model with rope_scaling.")
     unknown = [name for name, _ in self.rewards if name not in PARTS]
     if unknown:
       raise InputError(f"{where}.rewards", unknown, f"Known parts: {', '.join(PARTS)}.")
     self.held_out.check(f"{where}.held_out")
     check_source(self.questions)
+    if self.general is not None:
+      self.general.check(f"{where}.general", experiment, self.questions_per_step)
 
   def run(self, context: Context) -> dict:
     """Trains from context.params, or resumes; {"steps", "before", "after"} with held-out metrics."""
-    update = self.update(context.experiment)
+    update = self.update(context.model, context.experiment.compute)
     return run(self, context, update, reuse_logprobs=self.old_logprobs is OldLogprobs.SAMPLER)
 
   def check_mesh(self, mesh) -> None:
@@ -123,24 +134,35 @@ class GRPO:
 
   def check_data(self, tokenizer: Tokenizer) -> None:
     """InputError for a bad file, line, prompt or answer, or too few held-out questions."""
-    questions = read_questions(self.questions)
-    encode_prompts(questions, self.template, tokenizer, self.max_prompt_length)
+    where = f"stages.{self.name}"
+    questions = read_all(self.questions)
+    unruled = next((q for q in questions if q.kind in GENERAL), None)
+    if unruled:
+      raise InputError(f"{where}.questions", f"{unruled.id} is of kind {unruled.kind!r}, which no rule judges",
+                       "Put such questions into general, with a reward model.")
     if "accuracy" in dict(self.rewards):
       check_references((question.id, question.kind, question.answer) for question in questions)
+    if self.general is not None:
+      general = read_all(self.general.questions)
+      self.general.check_kinds(f"{where}.general", general)
+      questions += general
+    encode_prompts(questions, self.template, tokenizer, self.max_prompt_length)
     if "language" in dict(self.rewards):
       for language in sorted({question.language for question in questions}):
         check_target(language)
-    check_split(questions, self.questions, self.held_out.questions)
+    check_split(self.questions, self.held_out.questions)
+    if self.general is not None:
+      check_split(self.general.questions, 0)
 
-  def update(self, experiment: Experiment):
+  def update(self, model: ModelConfig, compute: Compute):
     """The jitted update(state, GRPOBatch) of this stage."""
-    return grpo_update(experiment.model, experiment.compute, self.optimizer, self.sampling.temperature,
+    return grpo_update(model, compute, self.optimizer, self.sampling.temperature,
                        self.max_prompt_length, self.clip_low, self.clip_high, self.kl_coef, self.kl_estimator)
 
   def programs(self, experiment: Experiment, mesh) -> dict[str, Any]:
     """update, score and generate at the longest maximum length, lowered from shapes alone."""
     self.check_mesh(mesh)
-    config, compute, P = experiment.model, experiment.compute, self.max_prompt_length
+    config, compute, P = experiment.model_of(self), experiment.compute, self.max_prompt_length
     length = int(max(self.max_length.values()))
 
     def array(shape, dtype, axis=0):
@@ -160,7 +182,7 @@ class GRPO:
       row = array((self.rows, length), jnp.int32)
       Q = self.rollout_batch
       return {
-        "update": self.update(experiment).lower(state, batch),
+        "update": self.update(config, compute).lower(state, batch),
         "score": score.lower(params, row, row, config=config, compute=compute,
                              temperature=self.sampling.temperature, first=P),
         "generate": generate.lower(

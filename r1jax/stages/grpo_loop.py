@@ -14,13 +14,14 @@ import numpy as np
 from r1jax.data.prompts import draw, load_questions, question_stream
 from r1jax.losses.advantages import group_advantages
 from r1jax.losses.reductions import token_weights
-from r1jax.models.params import shardings
 from r1jax.records import GRPOBatch, TrainState
 from r1jax.rewards.rules import RuleRewards
 from r1jax.rewards.score import Score, counts
-from r1jax.sharding import ROLLOUT_RULES, put_batch
+from r1jax.sharding import put_batch
 from r1jax.stages.context import Context
-from r1jax.stages.evaluate import Policy, evaluate, scoring_samples
+from r1jax.stages.evaluate import evaluate
+from r1jax.stages.general import QUESTION_IDS_FROM, ModelRewards, load_model_rewards
+from r1jax.stages.policy import Policy, scoring_samples
 from r1jax.training.checkpoint import Checkpoints
 from r1jax.training.metrics import RunLog, Timers, read_metrics
 from r1jax.training.score import score
@@ -31,7 +32,7 @@ def run(stage, context: Context, update, reuse_logprobs: bool) -> dict:
   """Trains or resumes `stage`; {"steps", "before", "after"}. update: the stage's jitted update."""
   loop = _prepare(stage, context)
   checkpoints = Checkpoints(context.run_dir / "checkpoints" / stage.name)
-  state, reference, cursor = _start(stage, context, checkpoints)
+  state, reference, cursor, general_cursor = _start(stage, context, checkpoints)
   step = int(state.step)
   log = RunLog(context.run_dir, stage.name, stage.steps, checkpoints.latest(), set(context.finished))
   timers = Timers()
@@ -42,15 +43,17 @@ def run(stage, context: Context, update, reuse_logprobs: bool) -> dict:
       updates = min(stage.minibatches, stage.steps - step)
       max_length = int(stage.max_length.at(step))
       with timers("prompt"):
-        questions, next_cursor = draw(loop.stream, cursor, updates * stage.questions_per_step)
+        ids, questions, cursor, general_cursor = loop.draw(step, updates, cursor, general_cursor)
       with timers("rollout"):
-        rollouts, texts, scorings = loop.rollout(state.params, rewards, cursor, questions, max_length)
+        rollouts, texts, scorings = loop.rollout(state.params, rewards, ids, questions, max_length)
       with timers("logprobs"):
         ref = None if reference is None else loop.logprobs(reference, rollouts)
         old = rollouts.logprobs if reuse_logprobs else loop.old_logprobs(state.params, rollouts)
       waiting_from = time.perf_counter()
       with timers("rewards"):
         scores = [s for scoring in scorings for s in scoring.result()]
+      with timers("model_rewards"):
+        scores = loop.add_model_rewards(scores, texts, questions, rollouts.stopped)
       timers.add("rewards_hidden", min(max(s.ended for s in scorings), waiting_from) - min(s.began for s in scorings))
       values = np.array([s.value for s in scores], np.float32).reshape(-1, stage.group_size)
       advantages = np.asarray(group_advantages(values, stage.advantage)).reshape(-1)
@@ -59,13 +62,13 @@ def run(stage, context: Context, update, reuse_logprobs: bool) -> dict:
       shared = {**_rollout_metrics(rollouts, scores, values), "length/max": max_length, **timers.take()}
       _log_updates(log, step, update_metrics, shared)
       _log_samples(log, step + updates, stage, questions, rollouts, texts, scores, advantages)
-      previous, step, cursor = step, step + updates, next_cursor
+      previous, step = step, step + updates
       if reference is not None and previous // stage.reference_every < step // stage.reference_every:
         reference = jax.tree.map(jnp.copy, state.params)
       loop.evaluate(state.params, rewards, log, step, previous)
       if step // stage.minibatches % stage.checkpoint_every == 0 or step == stage.steps:
         log.sync()  # the checkpoint stands for the lines up to its step
-        checkpoints.save(state, reference, {"cursor": cursor})
+        checkpoints.save(state, reference, {"cursor": cursor, "general_cursor": general_cursor})
   checkpoints.close()
   log.close()
   evaluations = [line for line in read_metrics(context.run_dir, stage.name) if "eval/pass_at_1" in line]
@@ -78,22 +81,26 @@ def _prepare(stage, context: Context) -> "_Loop":
   train = load_questions(stage.questions, "train", data_dir)
   held_out = load_questions(stage.questions, "held_out", data_dir)
   experiment = context.experiment
-  policy = Policy(experiment.model, experiment.compute, context.tokenizer, stage.template, stage.max_prompt_length,
+  policy = Policy(context.model, experiment.compute, context.tokenizer, stage.template, stage.max_prompt_length,
                   context.mesh, stage.stop)
+  general_stream = models = None
+  if stage.general is not None:
+    general_stream = question_stream(load_questions(stage.general.questions, "train", data_dir), experiment.seed)
+    models = load_model_rewards(stage.general, context, stage.rollout_batch * stage.group_size)
   rollout_key, eval_key = jax.random.split(context.key)
-  return _Loop(stage=stage, policy=policy, stream=question_stream(train, experiment.seed),
-               held_out=[held_out[i] for i in range(stage.held_out.questions)], rollout_key=rollout_key,
+  return _Loop(stage=stage, policy=policy, stream=question_stream(train, experiment.seed), general_stream=general_stream,
+               models=models, held_out=[held_out[i] for i in range(stage.held_out.questions)], rollout_key=rollout_key,
                eval_key=eval_key)
 
 
-def _start(stage, context: Context, checkpoints: Checkpoints) -> tuple[TrainState, Any, int]:
-  """(state, reference, cursor) of the newest checkpoint, or of the stage's beginning."""
+def _start(stage, context: Context, checkpoints: Checkpoints) -> tuple[TrainState, Any, int, int]:
+  """(state, reference, both cursors) of the newest checkpoint, or of the stage's beginning."""
   has_reference = stage.kl_coef > 0
   state = init_state(context.params, stage.optimizer.build())
   if checkpoints.latest() is None:
-    return state, jax.tree.map(jnp.copy, context.params) if has_reference else None, 0
+    return state, jax.tree.map(jnp.copy, context.params) if has_reference else None, 0, 0
   state, reference, progress = checkpoints.restore(state, has_reference)
-  return state, reference, progress["cursor"]
+  return state, reference, progress["cursor"], progress["general_cursor"]
 
 
 @dataclass(frozen=True)
@@ -103,38 +110,44 @@ class _Loop:
   stage: Any
   policy: Policy
   stream: Any
+  general_stream: Any  # None without general questions
+  models: ModelRewards | None
   held_out: list
   rollout_key: jax.Array
   eval_key: jax.Array
 
-  def rollout_params(self, params):
-    """Parameters in the rollout's layout and dtype: gathered over fsdp once a rollout, not once a token."""
-    cast = jax.tree.map(lambda x: x.astype(self.policy.compute.dtype), params)
-    return jax.device_put(cast, shardings(self.policy.config, self.policy.mesh, ROLLOUT_RULES))
+  def draw(self, step: int, updates: int, cursor: int, general_cursor: int) -> tuple[list[int], list, int, int]:
+    """(ids, questions, both next cursors) of a rollout that starts at `step`. A question's place in its stream is its
+    identity; each update has its share of general questions."""
+    size, general = self.stage.questions_per_step, self.stage.general
+    few = 0 if general is None else general.count(step, size)
+    ids, questions = [], []
+    for _ in range(updates):
+      for stream, start, count, first in ((self.stream, cursor, size - few, 0),
+                                          (self.general_stream, general_cursor, few, QUESTION_IDS_FROM)):
+        ids += range(first + start, first + start + count)
+        questions += draw(stream, start, count)[0] if count else []
+      cursor, general_cursor = cursor + size - few, general_cursor + few
+    return ids, questions, cursor, general_cursor
 
-  def rollout(self, params, rewards: RuleRewards, cursor: int, questions: list, max_length: int):
+  def rollout(self, params, rewards: RuleRewards, ids: list[int], questions: list, max_length: int):
     """(host Rollouts [N, T], texts, scorings under way) of group_size samples a question."""
     stage, policy = self.stage, self.policy
-    params = self.rollout_params(params)
-
-    def dispatch(start):
-      end = start + stage.rollout_batch
-      ids = list(range(cursor + start, cursor + end))  # a question's place in the stream is its identity
-      return policy.sample(params, self.rollout_key, ids, questions[start:end], stage.sampling, stage.group_size,
-                           max_length)
-
     batches, texts, scorings = [], [], []
-    pending = dispatch(0)
-    for start in range(0, len(questions), stage.rollout_batch):
-      end = start + stage.rollout_batch
-      following = dispatch(end) if end < len(questions) else None
-      batches.append(jax.device_get(pending))
-      batch_texts = policy.texts(batches[-1])
-      scorings.append(rewards.submit(scoring_samples(
-        batch_texts, batches[-1], questions[start:end], stage.group_size, stage.template.prefill)))
+    for start, rollouts, batch_texts in policy.sample_batches(
+        policy.rollout_params(params), self.rollout_key, ids, questions, stage.sampling, stage.group_size, max_length,
+        stage.rollout_batch):
+      batches.append(rollouts)
       texts += batch_texts
-      pending = following
+      scorings.append(rewards.submit(scoring_samples(
+        batch_texts, rollouts, questions[start:start + stage.rollout_batch], stage.group_size, stage.template.prefill)))
     return jax.tree.map(lambda *x: np.concatenate(x), *batches), texts, scorings
+
+  def add_model_rewards(self, scores: list[Score], texts: list[str], questions: list, stopped: np.ndarray) -> list[Score]:
+    """The scores, with those of reward models where there are general questions."""
+    if self.models is None:
+      return scores
+    return self.models.add(scores, texts, [q for q in questions for _ in range(self.stage.group_size)], stopped)
 
   def logprobs(self, params, rollouts) -> np.ndarray:
     """[N, T] under `params` at the sampling temperature, a microbatch of rows at a time."""
@@ -180,14 +193,16 @@ class _Loop:
     # rollout just trained on, so that a change of length shows in the evaluation after it.
     last_rollout = (stage.steps - 1) // stage.minibatches * stage.minibatches
     max_length = int(stage.max_length.at(last_rollout if ends else previous))
-    log.metrics(step, evaluate(self.policy, self.rollout_params(params), self.eval_key, self.held_out,
+    log.metrics(step, evaluate(self.policy, self.policy.rollout_params(params), self.eval_key, self.held_out,
                                stage.held_out, rewards, max_length))
 
 
 def _rollout_metrics(rollouts, scores: list[Score], values: np.ndarray) -> dict:
   """Rewards by part, lengths and verdicts of one rollout."""
   lengths = rollouts.mask.sum(axis=1)
-  parts = {f"reward/{name}": float(np.mean([s.parts[name] for s in scores])) for name in scores[0].parts}
+  # Of the responses that have the part: accuracy of reasoning ones, a reward model's score of its own kind.
+  names = dict.fromkeys(name for s in scores for name in s.parts)
+  parts = {f"reward/{name}": float(np.mean([s.parts[name] for s in scores if name in s.parts])) for name in names}
   verdicts = {f"verifier/{status}": n for status, n in counts(scores).items()}
   return {
     "reward/mean": float(values.mean()), **parts, **verdicts,

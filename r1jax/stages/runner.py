@@ -1,6 +1,7 @@
 """Runs an experiment's stages in order in a run directory, and resumes one that stopped anywhere."""
 import importlib.metadata
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import jax.numpy as jnp
 from r1jax.config import config_hash, differences, to_json
 from r1jax.data.tokenizer import Tokenizer, byte_level_tokenizer, load_tokenizer, word_level_tokenizer
 from r1jax.errors import InputError
+from r1jax.files import write_atomically
 from r1jax.models.huggingface import config_from_folder, load
-from r1jax.models.params import abstract_params, init_params, shardings
+from r1jax.models.params import init_params, shardings
 from r1jax.reports.curves import draw_curves
 from r1jax.sharding import ROLLOUT_RULES, TRAIN_RULES, make_mesh
-from r1jax.stages.context import Context, Experiment
-from r1jax.training.checkpoint import Checkpoints
-from r1jax.training.metrics import write_atomically
+from r1jax.stages.context import POLICY, REWARD_MODEL, Base, Context, Experiment
+from r1jax.stages.policy import policy_params
+from r1jax.stages.reuse import stage_hash, take_over
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "math-verify")
 
@@ -35,16 +37,21 @@ def check_run(experiment: Experiment) -> Tokenizer:
   """Everything that can be known wrong before arrays are made; the tokenizer, as it was read on the way."""
   experiment.check()
   tokenizer = experiment_tokenizer(experiment)
-  if tokenizer.vocab_size > experiment.model.vocab_size:
-    raise InputError("model.vocab_size", experiment.model.vocab_size,
-                     f"The tokenizer has {tokenizer.vocab_size} ids: use the tokenizer of this model.")
-  if experiment.weights is not None:
-    found = config_from_folder(experiment.weights)
-    if found != experiment.model:
-      fields = differences(to_json(found), to_json(experiment.model))
-      raise InputError(f"{experiment.weights}/config.json", "another architecture than the experiment's model: "
-                       + "; ".join(fields), "Name the folder of the declared model.")
+  for base in experiment.bases():
+    _check_base(base, tokenizer)
   return tokenizer
+
+
+def _check_base(base: Base, tokenizer: Tokenizer) -> None:
+  if tokenizer.vocab_size > base.model.vocab_size:
+    raise InputError("model.vocab_size", base.model.vocab_size,
+                     f"The tokenizer has {tokenizer.vocab_size} ids: use the tokenizer of this model.")
+  if base.weights is not None:
+    found = config_from_folder(base.weights)
+    if found != base.model:
+      fields = differences(to_json(found), to_json(base.model))
+      raise InputError(f"{base.weights}/config.json", "another architecture than the experiment's model: "
+                       + "; ".join(fields), "Name the folder of the declared model.")
 
 
 def claim_run_dir(experiment: Experiment, run_dir: Path) -> None:
@@ -66,10 +73,11 @@ def claim_run_dir(experiment: Experiment, run_dir: Path) -> None:
   write_atomically(file, json.dumps({"config": config, "hash": config_hash(experiment), "versions": versions}, indent=1))
 
 
-def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = None) -> dict:
+def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = None, reuse: Path | None = None) -> dict:
   """Runs all stages, or up to and with stage `only`; the content of summary.json.
 
-  Finished stages are skipped, a half-finished one resumes from its newest checkpoint. Raises InputError before
+  Finished stages are skipped, a half-finished one resumes from its newest checkpoint. reuse: another run's directory;
+  stages that are finished there, and made there from the same configs, are taken over. Raises InputError before
   anything is compiled.
   """
   tokenizer = check_run(experiment)
@@ -77,30 +85,32 @@ def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = Non
   if only is not None and only not in names:
     raise InputError("--stage", repr(only), f"Stages of this experiment: {', '.join(names)}.")
   mesh = make_mesh(experiment.mesh)
-  for rules in (TRAIN_RULES, ROLLOUT_RULES):
-    shardings(experiment.model, mesh, rules)  # refuses weights that the mesh cannot share
+  for base in experiment.bases():
+    for rules in (TRAIN_RULES, ROLLOUT_RULES):
+      shardings(base.model, mesh, rules)  # refuses weights that the mesh cannot share
   for stage in experiment.stages:
     stage.check_mesh(mesh)
     stage.check_data(tokenizer)
   claim_run_dir(experiment, run_dir)
   summary = _read_summary(run_dir, experiment)
+  for name in take_over(experiment, reuse, run_dir, summary) if reuse is not None else ():
+    print(f"{name}: taken over from {reuse}", file=sys.stderr)
+    _write_summary(run_dir, summary, names)
   root = jax.random.key(experiment.seed)
   with jax.set_mesh(mesh):
-    params = None
     for i, stage in enumerate(experiment.stages):
-      if summary["stages"].get(stage.name, {}).get("status") == "finished":
-        params = None  # read from its checkpoint if the next stage needs them
-      else:
-        if params is None:
-          params = _starting_params(experiment, mesh, run_dir, names[i - 1] if i else None, root)
+      if summary["stages"].get(stage.name, {}).get("status") != "finished":
+        _check_inputs(experiment, stage, run_dir, summary)
         start = time.perf_counter()
-        context = Context(experiment=experiment, run_dir=run_dir, mesh=mesh, tokenizer=tokenizer, params=params,
-                          finished=frozenset(names[:i]), key=jax.random.fold_in(root, i + 1))
-        params = None  # the stage donates them
+        context = Context(
+          experiment=experiment, run_dir=run_dir, mesh=mesh, tokenizer=tokenizer, model=experiment.model_of(stage),
+          params=starting_params(experiment, stage, mesh, run_dir), finished=frozenset(names[:i]),
+          key=jax.random.fold_in(root, i + 1))
         result = stage.run(context)
+        del context  # the stage has donated its parameters
         seconds = time.perf_counter() - start
-        before = summary["stages"].get(stage.name, {}).get("seconds", 0.0)
-        summary["stages"][stage.name] = {"status": "finished", "seconds": round(before + seconds, 1), **result}
+        summary["stages"][stage.name] = {"status": "finished", "hash": stage_hash(experiment, stage),
+                                         "seconds": round(seconds, 1), **result}
         _write_summary(run_dir, summary, names)
       if stage.name == only:
         break
@@ -108,16 +118,27 @@ def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = Non
   return summary
 
 
-def _starting_params(experiment: Experiment, mesh, run_dir: Path, previous: str | None, root):
-  """Of the previous stage's last checkpoint, of the weights' folder, or random."""
-  if previous is not None:
-    checkpoints = Checkpoints(run_dir / "checkpoints" / previous)
-    params = checkpoints.restore_params(abstract_params(experiment.model, mesh))
-    checkpoints.close()
-    return params
-  if experiment.weights is not None:
-    return load(experiment.weights, experiment.model, mesh, jnp.float32)
-  return init_params(jax.random.fold_in(root, 0), experiment.model, mesh)
+def _check_inputs(experiment: Experiment, stage, run_dir: Path, summary: dict) -> None:
+  """InputError if what a stage reads is missing, or was made by another config than this experiment's."""
+  for name in experiment.reads(stage):
+    made, folder = summary["stages"].get(name, {}), run_dir / "checkpoints" / name
+    needed = experiment.stage(name)
+    if made.get("hash") != stage_hash(experiment, needed):
+      raise InputError(f"stages.{stage.name}", f"reads stage {name!r}, which {run_dir / 'summary.json'} does not have as "
+                       "finished by this config", "Start in another --run_dir.")
+    if needed.kind in (POLICY, REWARD_MODEL) and not folder.is_dir():
+      raise InputError(str(folder), f"missing, and stage {stage.name!r} starts from it",
+                       "Restore the folder, or start in another --run_dir.")
+
+
+def starting_params(experiment: Experiment, stage, mesh, run_dir: Path):
+  """What a stage starts from: the last checkpoint of another stage, a folder of weights, or random parameters."""
+  source = experiment.source_of(stage)
+  if not isinstance(source, Base):
+    return policy_params(experiment, source, mesh, run_dir)
+  if source.weights is not None:
+    return load(source.weights, source.model, mesh, jnp.float32)
+  return init_params(jax.random.fold_in(jax.random.key(experiment.seed), 0), source.model, mesh)
 
 
 def _read_summary(run_dir: Path, experiment: Experiment) -> dict:
@@ -131,4 +152,4 @@ def _write_summary(run_dir: Path, summary: dict, names: list[str]) -> None:
   done = [s for s in summary["stages"].values() if s["status"] == "finished"]
   summary["status"] = "finished" if len(done) == len(names) else "running"
   summary["seconds"] = round(sum(s["seconds"] for s in done), 1)
-  write_atomically(run_dir / "summary.json", json.dumps(summary, indent=1))
+  write_atomically(run_dir / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False))

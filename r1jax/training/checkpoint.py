@@ -56,6 +56,13 @@ class Checkpoints:
       raise InputError(str(self._manager.directory), "no whole checkpoint here", "Run the stage that writes it first.")
     return self._manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(like)))["params"]
 
+  def progress(self) -> dict:
+    """The progress record of the newest checkpoint alone."""
+    step = self.latest()
+    if step is None:
+      raise InputError(str(self._manager.directory), "no whole checkpoint here", "Run the stage that writes it first.")
+    return self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
+
   def close(self) -> None:
     """Waits for the saves under way."""
     self._manager.wait_until_finished()

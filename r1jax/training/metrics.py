@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from r1jax.files import write_atomically
+
 PROGRESS_SECONDS = 10.0
 PROGRESS = ("policy/loss", "reward/accuracy", "reward/format", "length/mean", "eval/pass_at_1", "eval/format", "eval/length")
 
@@ -23,16 +25,6 @@ def _lines(path: Path) -> Iterator[dict]:
       yield json.loads(line)
     except json.JSONDecodeError:
       continue
-
-
-def write_atomically(path: Path, text: str) -> None:
-  """Replaces a file whole: whoever reads it sees the old text or the new."""
-  temporary = path.with_name(path.name + ".tmp")
-  with temporary.open("w", encoding="utf-8") as f:
-    f.write(text)
-    f.flush()
-    os.fsync(f.fileno())
-  os.replace(temporary, path)
 
 
 class RunLog:

@@ -1,4 +1,5 @@
 """AdamW with warm-up, decay and clipping, by optax."""
+import dataclasses
 from dataclasses import dataclass
 
 import optax
@@ -17,6 +18,7 @@ class AdamW:
   lr: float
   warmup_steps: int = 0
   decay_steps: int | None = None  # cosine from lr to final_lr over this many steps, warm-up included; None: constant
+  cosine: bool = False  # as decay_steps, over all steps of the stage, for a stage that counts them itself (epochs)
   final_lr: float = 0.0
   b1: float = 0.9
   b2: float = 0.95
@@ -31,9 +33,17 @@ class AdamW:
     for name in ("warmup_steps", "weight_decay", "final_lr"):
       if getattr(self, name) < 0:
         raise InputError(f"optimizer.{name}", getattr(self, name), "It must not be negative.")
+    if self.cosine and self.decay_steps is not None:
+      raise InputError("optimizer.cosine", f"True with decay_steps {self.decay_steps}", "Give one of the two.")
     if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:
       raise InputError("optimizer.decay_steps", self.decay_steps,
                        f"It counts the warm-up too: make it more than warmup_steps ({self.warmup_steps}).")
+
+  def over(self, steps: int) -> "AdamW":
+    """The optimizer of a stage of so many steps: cosine becomes decay_steps."""
+    if not self.cosine:
+      return self
+    return dataclasses.replace(self, cosine=False, decay_steps=steps, warmup_steps=min(self.warmup_steps, steps - 1))
 
   def schedule(self) -> optax.Schedule:
     """Learning rate by number of updates done."""
