@@ -1,7 +1,7 @@
 """A small world in two languages: sums to reason about, requests to be helpful with, and requests to refuse.
 
 The sums are those of `r1jax.data.arithmetic` with words in place of signs, in English (`7 plus 3 minus 5`) or in a
-language written in Chinese characters (`7 加 3 减 5`), one token a word, so that the language of a working shows in each of its steps.
+language written in Chinese characters (`7 加 3 减 5`), one token a word, so that the language of a working shows in
 Requests are in `r1jax.data.requests`. The corpus mixes guesses, workings and requests, tidy and sloppy, and many of its
 workings mix the two languages; steps taken in English are wrong more often. So a policy that is rewarded for
 answers alone has a reason to think in the other language, which R1-Zero is known for (R1, Nature, "DeepSeek-R1").

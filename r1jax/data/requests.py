@@ -60,6 +60,19 @@ class Quality:
 
 
 @dataclasses.dataclass(frozen=True)
+class KnownPreference:
+  """The true preference of this world, for stages that measure."""
+
+  def helpfulness(self, question: Question, summary: str) -> float:
+    """In [0, 1]: `helpfulness`, of a request of kind "helpful"."""
+    return helpfulness(question, summary)
+
+  def violates(self, response: str) -> bool:
+    """`violates`, of a whole response."""
+    return violates(response)
+
+
+@dataclasses.dataclass(frozen=True)
 class Answers:
   """Training-split requests with answers of a quality, as a source of documents: what a general corpus would give."""
 

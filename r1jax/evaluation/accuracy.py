@@ -42,6 +42,19 @@ def pass_at_1(correct: np.ndarray) -> Accuracy:
   return _estimate(correct.mean(axis=1), samples=correct.size)
 
 
+def mean_share(shares: np.ndarray) -> Accuracy:
+  """The mean of values in [0, 1], [questions, k], such as shares of words or degrees of preference.
+
+  The interval is that of `pass_at_1`: the spread between questions decides how many independent samples they are worth.
+  """
+  shares = np.asarray(shares, dtype=float)
+  if shares.ndim != 2 or shares.size == 0:
+    raise InputError("shares", f"array of shape {shares.shape}", "Give [questions, k], neither of them 0.")
+  if not (shares.min() >= 0 and shares.max() <= 1):
+    raise InputError("shares", f"values from {shares.min()} to {shares.max()}", "Give values from 0 to 1.")
+  return _estimate(shares.mean(axis=1), samples=shares.size)
+
+
 def pass_at_k(correct: np.ndarray, k: int) -> Accuracy:
   """Share of questions with a right answer among k samples, unbiased from n >= k samples of each.
 

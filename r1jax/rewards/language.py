@@ -51,13 +51,15 @@ _OPENER = re.compile(
 _SENTENCE = re.compile(r"[^.!?;\n\u3002\uff01\uff1f\uff1b]+")
 
 
-def language_reward(question: str, response: str, prefill: str = "", target: str | None = None) -> float:
-  """The share of the target language's words in a response's chain of thought, in [0, 1]; NEUTRAL where undecidable.
+def language_reward(question: str, response: str, prefill: str = "", target: str | None = None,
+                    neutral: float = NEUTRAL) -> float:
+  """The share of the target language's words in a response's chain of thought, in [0, 1]; `neutral` where
+  undecidable.
 
   target: a language's code; by default the question's language, "zh" or "en". Raises InputError as `check_target`.
   """
   target = target_of(question) if target is None else target
-  return NEUTRAL if target is None else consistency(thought_of(response, prefill), target)
+  return neutral if target is None else consistency(thought_of(response, prefill), target, neutral)
 
 
 def thought_of(response: str, prefill: str = "") -> str:
@@ -82,12 +84,12 @@ def target_of(question: str) -> str | None:
   return "zh" if chinese > english else "en"
 
 
-def consistency(thought: str, target: str) -> float:
-  """The share of the target language's words in a text, in [0, 1]; NEUTRAL where undecidable. Raises InputError for a
+def consistency(thought: str, target: str, neutral: float = NEUTRAL) -> float:
+  """The share of the target language's words in a text, in [0, 1]; `neutral` where undecidable. Raises InputError for a
   target that is no language's code, or that needs pycld2 where it is not installed."""
   counts = _by_script(thought) if target in BY_SCRIPT else _by_pycld2(thought, target)
   total = sum(counts.values())
-  return counts.get(target, 0) / total if total else NEUTRAL
+  return counts.get(target, 0) / total if total else neutral
 
 
 def check_target(target: str) -> None:

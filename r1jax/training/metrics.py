@@ -13,7 +13,8 @@ from tensorboardX import SummaryWriter
 from r1jax.files import write_atomically
 
 PROGRESS_SECONDS = 10.0
-PROGRESS = ("policy/loss", "reward/accuracy", "reward/format", "length/mean", "eval/pass_at_1", "eval/format", "eval/length")
+PROGRESS = ("policy/loss", "reward/accuracy", "reward/format", "length/mean", "eval/pass_at_1", "eval/format", "eval/length",
+            "data/questions", "data/rows")
 
 
 def _lines(path: Path) -> Iterator[dict]:

@@ -1,0 +1,155 @@
+"""DeepSeek-R1 in miniature: the whole pipeline, four stages of training, two reward models, distillation, on a laptop.
+
+    python -m r1jax run experiments/r1_tiny.py
+"""
+import dataclasses
+
+from r1jax.config import Schedule
+from r1jax.curation.datasets import Rows
+from r1jax.curation.filters import Filters
+from r1jax.curation.judges import KnownPairJudge, KnownSafetyJudge
+from r1jax.curation.refine import RuleRefiner
+from r1jax.data.arithmetic import ArithmeticSpec
+from r1jax.data.bilingual import BilingualSpec, Corpus, glossary, vocabulary
+from r1jax.data.questions import Generated
+from r1jax.data.requests import Answers, KnownPreference, Quality
+from r1jax.data.templates import Template
+from r1jax.losses.reward_model import RewardKind
+from r1jax.models.config import ModelConfig
+from r1jax.sampling.choice import Sampling
+from r1jax.stages.compare import Benchmark, Compare
+from r1jax.stages.context import Base, Experiment
+from r1jax.stages.curate import Curate, Others
+from r1jax.stages.draws import Draws
+from r1jax.stages.evaluate import HeldOut
+from r1jax.stages.general import General, ModelReward
+from r1jax.stages.grpo import GRPO
+from r1jax.stages.preferences import Preferences, SafetyLabels
+from r1jax.stages.reward_model import RewardModel
+from r1jax.stages.sft import SFT
+from r1jax.training.optimizer import AdamW
+
+WORLD = BilingualSpec(sums=ArithmeticSpec(held_out=0.2), guess=0.7, worked=0.22, checked=0.08)
+WORDS = ("<pad>", "<end>", *vocabulary(WORLD))
+PROMPT = Template("{question}")  # the base has seen nothing else: there is no conversation to set up
+SUMS = Generated("bilingual_chains", count=10_000, held_out=0.2)
+HELPFUL = Generated("requests", count=660, held_out=0.2, parameters={"kind": "helpful"})
+UNSAFE = Generated("requests", count=400, held_out=0.2, parameters={"kind": "safety"})
+LENGTHS = {"max_prompt_length": 11, "max_length": 64}
+MODEL = ModelConfig(family="llama", vocab_size=len(WORDS), d_model=128, num_layers=2, num_heads=4, num_kv_heads=4,
+                    head_dim=32, d_ff=384, max_position=128, tie_embeddings=True)
+STUDENT = Base(dataclasses.replace(MODEL, d_model=64, d_ff=192, num_heads=2, num_kv_heads=2))  # a quarter of the weights
+READABLE = Filters(format=True, language=0.99, repetition=0.3, fewest_words=8)
+
+base = SFT(
+  name="base",
+  documents=Corpus(WORLD),
+  template=PROMPT,
+  train_on_prompt=True,  # pre-training: every token counts
+  optimizer=AdamW(lr=3e-3, warmup_steps=50, cosine=True, final_lr=1e-4),
+  steps=1_500,
+  batch_size=32,
+  max_length=64,
+)
+r1_zero = GRPO(
+  name="r1_zero",
+  questions=SUMS,
+  template=PROMPT,
+  held_out=HeldOut(questions=256, batch=128),
+  optimizer=AdamW(lr=2e-4, warmup_steps=10),
+  steps=80,
+  questions_per_step=16,  # the paper's 32, halved for two cores
+  group_size=8,  # the paper's 16, halved
+  minibatches=1,  # the paper's 16 updates a rollout would make 5 rollouts of this run
+  rollout_batch=16,
+  max_prompt_length=11,  # six numbers and five signs
+  max_length=Schedule({0: 64}),
+  mask_truncated=True,
+  reference_every=50,  # the paper's 400, of 10,400 steps
+  checkpoint_every=10,
+  # The paper's, and the defaults of GRPO: kl_coef 0.001, clip 10, temperature 1, accuracy + format of equal weight.
+)
+cold_start_data = Curate(
+  name="cold_start_data",
+  start="r1_zero",
+  draws=Draws(SUMS, count=512, samples=4, template=PROMPT, batch=64, **LENGTHS),  # temperature 1: V2, B.3.2
+  filters=READABLE,
+  refiner=RuleRefiner(glossary()),
+  per_question=2,
+)
+cold_start = SFT(
+  name="cold_start",
+  start="base",
+  documents=Rows("cold_start_data"),
+  template=PROMPT,
+  optimizer=AdamW(lr=1e-3, cosine=True, final_lr=1e-4),  # to one tenth: V2, B.4.2
+  epochs=2,
+  batch_size=16,
+  max_length=64,
+)
+rl_1 = dataclasses.replace(
+  r1_zero, name="rl_1", start="cold_start",
+  rewards=(("accuracy", 1.0), ("format", 1.0), ("language", 1.0)))  # "directly adding it": R1, Nature, equation 7
+rejection = Curate(
+  name="rejection",
+  start="rl_1",
+  draws=Draws(SUMS, count=1_536, samples=4, template=PROMPT, batch=64, **LENGTHS),
+  filters=READABLE,
+  per_question=2,
+  # What V3's pipeline is to R1: requests answered better than the base's corpus does, far from perfectly.
+  others=Others(Answers(Quality(wrong=0.1, repeated=0.1, foreign=0.05, count_off=0.25, refuses=0.5, leaks=0.3, mixed=0.0,
+                                tidy=1.0), held_out=0.2)),
+)
+sft = dataclasses.replace(cold_start, name="sft", documents=Rows("rejection"))  # from the base again: R1, Nature, Figure 2
+pairs = Preferences(
+  name="pairs",
+  start="sft",
+  draws=Draws(HELPFUL, count=1_024, samples=6, template=PROMPT, batch=64, **LENGTHS),
+  pairs=4,
+  judge=KnownPairJudge(),
+  known=KnownPreference(),
+)
+helpful = RewardModel(
+  name="helpful",
+  start="sft",
+  data="pairs",
+  learns=RewardKind.PAIRWISE,
+  reads="summary",
+  template=PROMPT,
+  optimizer=AdamW(lr=1e-3, warmup_steps=10, cosine=True, final_lr=1e-4),
+  batch_size=32,  # the paper's 256 would make a handful of updates
+  max_length=64,
+)
+safety_labels = SafetyLabels(
+  name="safety_labels",
+  start="sft",
+  draws=Draws((UNSAFE, HELPFUL), count=768, samples=4, template=PROMPT, batch=64, **LENGTHS),
+  judge=KnownSafetyJudge(),
+)
+safety = dataclasses.replace(helpful, name="safety", data="safety_labels", learns=RewardKind.POINTWISE, reads="all")
+rl_2 = dataclasses.replace(
+  rl_1, name="rl_2", start="sft",
+  steps=170,  # of the paper's 1,700
+  sampling=Sampling(temperature=0.7),  # V2, section 3.2.2
+  general=General(
+    questions=(HELPFUL, UNSAFE),
+    share=Schedule({0: 0.0, 130: 0.5}),  # the last 400 of 1,700 steps: V2, section 3.2.2; the share is ours
+    models=(ModelReward("helpful", "helpful"), ModelReward("safety", "safety"))))
+student_base = dataclasses.replace(base, name="student_base", start=STUDENT)
+distilled = dataclasses.replace(sft, name="distilled", start="student_base")  # SFT on the same rows: V2, B.4.3
+student_rl = dataclasses.replace(r1_zero, name="student_rl", start="student_base")
+evaluation = Compare(
+  name="evaluation",
+  policies=("base", "r1_zero", "cold_start", "rl_1", "sft", "rl_2", "student_base", "student_rl", "distilled"),
+  benchmarks=(Benchmark("sums", SUMS, questions=512, samples=2, batch=128),
+              Benchmark("helpful", HELPFUL, questions=112, samples=8, batch=56),
+              Benchmark("unsafe", UNSAFE, questions=64, samples=8, batch=64)),
+  template=PROMPT,
+  known=KnownPreference(),
+  models=(ModelReward("helpful", "helpful"), ModelReward("safety", "safety")),
+  **LENGTHS,
+)
+experiment = Experiment(
+  name="r1_tiny", model=MODEL, tokenizer=WORDS,
+  stages=(base, r1_zero, cold_start_data, cold_start, rl_1, rejection, sft, pairs, helpful, safety_labels, safety, rl_2,
+          student_base, distilled, student_rl, evaluation))

@@ -1,0 +1,186 @@
+"""The evaluation at the end of a pipeline: every policy on the same held-out questions, as one table with intervals."""
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from r1jax.curation.datasets import folder
+from r1jax.data.prompts import Source, check_split, encode_prompts, load_questions, read_all
+from r1jax.data.prompts import check as check_source
+from r1jax.data.questions import Question
+from r1jax.data.requests import KnownPreference
+from r1jax.data.templates import Template
+from r1jax.data.tokenizer import Tokenizer
+from r1jax.errors import InputError
+from r1jax.evaluation.accuracy import mean_share, pass_at_1
+from r1jax.files import write_atomically
+from r1jax.rewards.kinds import GENERAL
+from r1jax.rewards.language import BY_SCRIPT, language_reward
+from r1jax.rewards.rules import RuleRewards
+from r1jax.sampling.choice import Sampling
+from r1jax.stages.context import POLICY, REPORT, Base, Context, Experiment
+from r1jax.stages.general import General, ModelReward, load_model_rewards
+from r1jax.stages.model_rewards import SUMMARY, text_to_score
+from r1jax.stages.policy import Policy, policy_params, scoring_samples
+from r1jax.training.metrics import RunLog
+
+READABLE = 0.95  # share of the question's language from which on a chain of thought counts as one of one language; ours
+
+
+@dataclass(frozen=True)
+class Benchmark:
+  """Held-out questions of a source, `samples` responses each. Temperature 0.6, top-p 0.95: R1, V2, appendix D.1."""
+
+  name: str
+  source: Source
+  questions: int
+  samples: int = 1
+  batch: int = 64
+  sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)
+
+
+@dataclass(frozen=True)
+class Compare:
+  """One stage that measures policies on benchmarks and leaves RUN_DIR/datasets/NAME.json and a table in NAME.md.
+
+  Questions with rules: pass@1. Questions of kind helpful or safety: the true preference and the share of violations, where
+  `known` says them, and the mean score of reward models, where `models` names them. All: format, the share of the
+  question's language in the chain of thought, and how many of them are in one language. Each with a 95% interval.
+  """
+
+  policies: tuple[str, ...]
+  benchmarks: tuple[Benchmark, ...]
+  template: Template
+  max_length: int
+  max_prompt_length: int
+  name: str = "evaluation"
+  start: str | Base | None = None
+  known: KnownPreference | None = None
+  models: tuple[ModelReward, ...] = ()
+  stop: tuple[str, ...] = ()
+  verifier_workers: int = 1
+  kind = REPORT
+
+  def inputs(self) -> tuple[str, ...]:
+    """The policies and the reward models."""
+    return (*self.policies, *(model.stage for model in self.models))
+
+  def check(self, experiment: Experiment) -> None:
+    """InputError for an impossible geometry or source."""
+    where = f"stages.{self.name}"
+    for name in self.policies:
+      if experiment.stage(name).kind != POLICY:
+        raise InputError(f"{where}.policies", repr(name), "Name stages that train a policy.")
+      longest = experiment.model_of(experiment.stage(name)).max_position
+      if not self.max_prompt_length < self.max_length <= longest:
+        raise InputError(f"{where}.max_length", self.max_length, "Make it more than max_prompt_length "
+                         f"({self.max_prompt_length}), and at most max_position of {name} ({longest}).")
+    for benchmark in self.benchmarks:
+      check_source(benchmark.source)
+      if min(benchmark.questions, benchmark.samples, benchmark.batch) < 1:
+        raise InputError(f"{where}.{benchmark.name}", "questions, samples or batch below 1", "Give at least 1 of each.")
+
+  def check_mesh(self, mesh) -> None:
+    """Any mesh will do; a batch is padded."""
+
+  def check_data(self, tokenizer: Tokenizer) -> None:
+    """InputError for bad questions, or too few of them held out."""
+    for benchmark in self.benchmarks:
+      encode_prompts(read_all(benchmark.source), self.template, tokenizer, self.max_prompt_length)
+      check_split(benchmark.source, benchmark.questions)
+
+  def run(self, context: Context) -> dict:
+    """Measures policy after policy; one that a killed run has measured is not measured again."""
+    file = folder(context.run_dir) / f"{self.name}.partial.json"
+    file.parent.mkdir(exist_ok=True)
+    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    log = RunLog(context.run_dir, self.name, len(self.policies), len(found) or None, set(context.finished))
+    models = None
+    if self.models:
+      general = General(self.benchmarks[0].source, None, self.models)
+      models = load_model_rewards(general, context, self.benchmarks[0].batch * self.benchmarks[0].samples)
+    with RuleRewards({"accuracy": 1.0, "format": 1.0}, workers=self.verifier_workers) as rewards:
+      for name in self.policies:
+        if name not in found:
+          found[name] = self._measure(context, name, rewards, models)
+          log.metrics(len(found), {f"eval/{name}/{metric}": value for metric, value in found[name].items()})
+          log.sync()
+          write_atomically(file, json.dumps(found))
+    log.close()
+    write_atomically(file.with_name(f"{self.name}.json"), json.dumps(found, indent=1))
+    write_atomically(context.run_dir / f"{self.name}.md", table(found))
+    file.unlink()
+    return {"steps": len(self.policies), "before": {}, "after": found}
+
+  def _measure(self, context: Context, name: str, rewards: RuleRewards, models) -> dict[str, float]:
+    experiment = context.experiment
+    policy = Policy(experiment.model_of(experiment.stage(name)), experiment.compute, context.tokenizer, self.template,
+                    self.max_prompt_length, context.mesh, self.stop)
+    params = policy.rollout_params(policy_params(experiment, name, context.mesh, context.run_dir))
+    metrics: dict[str, float] = {}
+    for benchmark in self.benchmarks:
+      held_out = load_questions(benchmark.source, "held_out", context.run_dir / "data")
+      questions = [held_out[i] for i in range(benchmark.questions)]
+      scorings, samples, stopped, lengths = [], [], [], []
+      for start, rollouts, texts in policy.sample_batches(
+          params, context.key, list(range(len(questions))), questions, benchmark.sampling, benchmark.samples,
+          self.max_length, benchmark.batch):
+        batch = scoring_samples(texts, rollouts, questions[start:start + benchmark.batch], benchmark.samples,
+                                self.template.prefill)
+        scorings.append(rewards.submit(batch))
+        samples += batch
+        stopped += rollouts.stopped.tolist()
+        lengths += rollouts.mask.sum(axis=1).tolist()
+      scores = [score for scoring in scorings for score in scoring.result()]
+      asked = [q for q in questions for _ in range(benchmark.samples)]
+      if models is not None:
+        scores = models.add(scores, [s.response for s in samples], asked, np.array(stopped))
+      metrics |= {f"{benchmark.name}/{k}": v for k, v in self._metrics(benchmark, asked, samples, scores).items()}
+      metrics |= {f"{benchmark.name}/length": float(np.mean(lengths)),
+                  f"{benchmark.name}/truncated": 1 - float(np.mean(stopped))}
+    return metrics
+
+  def _metrics(self, benchmark: Benchmark, asked: list[Question], samples: list, scores: list) -> dict[str, float]:
+    """Every metric of a benchmark with its interval, from one entry a response."""
+    def estimate(name: str, values: list[float], chosen: Callable = mean_share) -> dict[str, float]:
+      of = chosen(np.array(values, float).reshape(-1, benchmark.samples))
+      return {name: of.mean, f"{name}_low": of.low, f"{name}_high": of.high}
+
+    found = {"questions": benchmark.questions, "samples": len(samples)}
+    if all("accuracy" in s.parts for s in scores):
+      found |= estimate("pass_at_1", [s.parts["accuracy"] for s in scores], pass_at_1)
+    found |= estimate("format", [s.parts["format"] for s in scores])
+    if all(q.language in BY_SCRIPT for q in asked):
+      shares = [language_reward(s.question, s.response, s.prefill, s.language, neutral=1.0) for s in samples]
+      found |= estimate("language", shares) | estimate("one_language", [float(share >= READABLE) for share in shares])
+    kinds = {q.kind for q in asked}
+    if self.known is not None and kinds == {"helpful"}:
+      # A response that was cut has no summary, and helps nobody.
+      found |= estimate("helpfulness", [0.0 if s.truncated else self.known.helpfulness(
+        q, text_to_score(s.prefill + s.response, SUMMARY)) for q, s in zip(asked, samples, strict=True)])
+    if self.known is not None and kinds == {"safety"}:
+      found |= estimate("violations", [float(self.known.violates(s.prefill + s.response)) for s in samples])
+    for kind in kinds & set(GENERAL):
+      if all(kind in s.parts for s in scores):
+        found["model_score"] = float(np.mean([s.parts[kind] for s in scores]))
+    return found
+
+  def programs(self, experiment: Experiment, mesh) -> dict[str, Any]:
+    """None of its own: it samples as the stages do."""
+    return {}
+
+
+def table(found: dict[str, dict[str, float]]) -> str:
+  """The measurements as a Markdown table, a line a policy; intervals in brackets."""
+  names = [n for n in dict.fromkeys(name for row in found.values() for name in row)
+           if not n.endswith(("_low", "_high", "/questions", "/samples"))]
+  lines = ["| policy | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 1)]
+  for policy, row in found.items():
+    cells = []
+    for name in names:
+      cell = f"{row[name]:.3f}" if name in row else ""
+      cells.append(cell + (f" ({row[name + '_low']:.3f} to {row[name + '_high']:.3f})" if f"{name}_low" in row else ""))
+    lines.append(f"| {policy} | " + " | ".join(cells) + " |")
+  return "\n".join(lines) + "\n"
