@@ -45,12 +45,15 @@ def _run(args) -> None:
 
   experiment = load_experiment(args.experiment, args.smoke, args.set)
   run_dir = Path(args.run_dir or Path("runs") / (experiment.name + ("_smoke" if args.smoke else "")))
-  summary = run_experiment(experiment, run_dir, args.stage)
+  summary = run_experiment(experiment, run_dir, args.stage, args.reuse and Path(args.reuse))
   for name, stage in summary["stages"].items():
-    numbers = {k: (stage["before"][k], stage["after"].get(k)) for k in stage.get("before", {}) if k in (
-      "eval/pass_at_1", "eval/length", "eval/format")}
-    print(f"{name}: {stage['steps']} steps in {stage['seconds']:.0f} s" + "".join(
+    before, after = stage.get("before", {}), stage["after"]
+    numbers = {k: (before[k], after[k]) for k in ("eval/pass_at_1", "eval/length", "eval/format") if k in before}
+    made = f"{stage['rows']} rows" if "rows" in stage else f"{stage['steps']} steps"
+    print(f"{name}: {made} in {stage['seconds']:.0f} s" + "".join(
       f", {k.removeprefix('eval/')} {a:.3g} -> {b:.3g}" for k, (a, b) in numbers.items()))
+  for table in sorted(run_dir.glob("*.md")):
+    print(f"table:   {table}")
   print(f"summary: {run_dir / 'summary.json'}")
   if (run_dir / "curves.png").exists():
     print(f"curve:   {run_dir / 'curves.png'}")
@@ -90,13 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     "run", help="run or resume an experiment",
     description="Runs the stages of an experiment file in order. A run directory that exists is resumed where it stood: "
     "finished stages are skipped, the half-finished one goes on from its newest checkpoint. Writes config.json, "
-    "metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/, curves.png and summary.json into the run directory.")
+    "metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/, datasets/, curves.png and summary.json into the run "
+    "directory.")
   run.add_argument("experiment", help="an experiment file, for example experiments/r1_zero_tiny.py")
   run.add_argument("--stage", help="stop after this stage")
   run.add_argument("--smoke", action="store_true", help="the file's smallest variant: seconds on a CPU")
   run.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
                    help="change a field, for example stages.r1_zero.optimizer.lr=1e-6 (may be repeated)")
   run.add_argument("--run_dir", help="where the run is kept (default: runs/NAME)")
+  run.add_argument("--reuse", metavar="RUN_DIR",
+                   help="take over the stages that another run has finished with the same configs, places and inputs")
   run.set_defaults(call=_run)
   score = verbs.add_parser(
     "score", help="try a verifier on a file of answers",

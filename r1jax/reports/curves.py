@@ -32,8 +32,9 @@ def _series(lines: list[dict], name: str) -> tuple[list[int], list[float]]:
 
 def _draw_stage(top, bottom, stage: str, lines: list[dict]) -> None:
   top.set_title(stage)
-  for name, label in (("reward/accuracy", "accuracy, training samples"), ("reward/format", "format, training samples")):
-    top.plot(*_series(lines, name), label=label, linewidth=1, alpha=0.8)
+  for part in ("accuracy", "format", "language"):
+    if any(f"reward/{part}" in line for line in lines):
+      top.plot(*_series(lines, f"reward/{part}"), label=f"{part}, training samples", linewidth=1, alpha=0.8)
   steps, mean = _series(lines, "eval/pass_at_1")
   if steps:
     low, high = _series(lines, "eval/pass_at_1_low")[1], _series(lines, "eval/pass_at_1_high")[1]

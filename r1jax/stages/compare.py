@@ -173,14 +173,14 @@ class Compare:
 
 
 def table(found: dict[str, dict[str, float]]) -> str:
-  """The measurements as a Markdown table, a line a policy; intervals in brackets."""
+  """The measurements as a Markdown table, a line a metric, a column a policy; intervals in brackets."""
   names = [n for n in dict.fromkeys(name for row in found.values() for name in row)
            if not n.endswith(("_low", "_high", "/questions", "/samples"))]
-  lines = ["| policy | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 1)]
-  for policy, row in found.items():
-    cells = []
-    for name in names:
-      cell = f"{row[name]:.3f}" if name in row else ""
-      cells.append(cell + (f" ({row[name + '_low']:.3f} to {row[name + '_high']:.3f})" if f"{name}_low" in row else ""))
-    lines.append(f"| {policy} | " + " | ".join(cells) + " |")
+
+  def cell(row: dict[str, float], name: str) -> str:
+    value = f"{row[name]:.3f}" if name in row else ""
+    return value + (f" ({row[name + '_low']:.3f} to {row[name + '_high']:.3f})" if f"{name}_low" in row else "")
+
+  lines = ["| | " + " | ".join(found) + " |", "|" + "---|" * (len(found) + 1)]
+  lines += [f"| {name} | " + " | ".join(cell(row, name) for row in found.values()) + " |" for name in names]
   return "\n".join(lines) + "\n"

@@ -144,7 +144,9 @@ class RewardModel:
       if max(map(len, example.sequences)) > self.max_length:
         too_long += 1
       else:
-        (held_out if split_of(row["question"], self.held_out) == HELD_OUT else training).append(example)
+        # Other draws than those of sources of questions, whose held-out ones are not among the rows to begin with.
+        side = split_of(f"reward model: {row['question']}", self.held_out)
+        (held_out if side == HELD_OUT else training).append(example)
     about = f"{len(training)} of {len(rows)} rows to train on and {len(held_out)} held out ({too_long} too long)"
     if len(training) < self.batch_size:
       raise InputError(where, about, f"Give more rows, or a batch_size below {self.batch_size}.")

@@ -18,10 +18,12 @@ from r1jax.losses.reductions import Reduction, token_weights
 from r1jax.losses.sft import sft_loss
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.params import abstract_params
-from r1jax.records import TokenBatch, TrainState
+from r1jax.records import DistillBatch, TokenBatch, TrainState
 from r1jax.sharding import batch_parts, batch_sharding, put_batch
 from r1jax.stages.context import POLICY, Base, Context, Experiment
+from r1jax.stages.policy import policy_params
 from r1jax.training.checkpoint import Checkpoints
+from r1jax.training.distill import distill_update, topk_logprobs
 from r1jax.training.metrics import RunLog, Timers
 from r1jax.training.optimizer import AdamW
 from r1jax.training.score import token_logprobs
@@ -35,6 +37,19 @@ class Documents(Protocol):
 
   def document(self, index: int) -> tuple[str, str]:
     """(question text, response text) number `index`; the same on every call."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+  """Token-level distillation beside the rows' own tokens; beyond the paper, whose distillation is SFT alone.
+
+  stage: the policy whose k likeliest tokens in each slot are to be matched. weight: of the KL divergence to it; 1 - weight
+  is that of the usual loss. Student and teacher share the experiment's tokenizer.
+  """
+
+  stage: str
+  k: int = 16
+  weight: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,7 @@ class SFT:
   epochs: int | None = None
   name: str = "sft"
   start: str | Base | None = None
+  teacher: Teacher | None = None
   train_on_prompt: bool = False  # True: pre-training, every token counts
   microbatches: int = 1
   checkpoint_every: int = 500  # steps
@@ -62,8 +78,9 @@ class SFT:
   kind = POLICY
 
   def inputs(self) -> tuple[str, ...]:
-    """The stage whose data set it reads."""
-    return (self.documents.stage,) if isinstance(self.documents, Rows) and self.documents.stage else ()
+    """The stage whose data set it reads, and the teacher."""
+    made = (self.documents.stage,) if isinstance(self.documents, Rows) and self.documents.stage else ()
+    return (*made, self.teacher.stage) if self.teacher else made
 
   def check(self, experiment: Experiment) -> None:
     """InputError for an impossible geometry."""
@@ -78,9 +95,21 @@ class SFT:
                        "Give epochs for a data set, steps for an endless source of documents, and not the other.")
     if self.batch_size % self.microbatches:
       raise InputError(f"{where}.microbatches", self.microbatches, f"It must divide batch_size ({self.batch_size}).")
+    if self.teacher is not None:
+      self._check_teacher(f"{where}.teacher", experiment)
     longest = experiment.model_of(self).max_position
     if self.max_length > longest:
       raise InputError(f"{where}.max_length", self.max_length, f"The model's context ends at max_position {longest}.")
+
+  def _check_teacher(self, where: str, experiment: Experiment) -> None:
+    stage = experiment.stage(self.teacher.stage)
+    if stage.kind != POLICY:
+      raise InputError(f"{where}.stage", repr(stage.name), "Name a stage that trains a policy.")
+    smallest = min(experiment.model_of(s).vocab_size for s in (stage, self))
+    if not 1 <= self.teacher.k <= smallest:
+      raise InputError(f"{where}.k", self.teacher.k, f"Give 1 to the size of the vocabulary, {smallest}.")
+    if not 0 <= self.teacher.weight <= 1:
+      raise InputError(f"{where}.weight", self.teacher.weight, "Give a number from 0 to 1.")
 
   def check_mesh(self, mesh) -> None:
     """InputError if a microbatch cannot be split over the data-parallel devices."""
@@ -148,12 +177,31 @@ class SFT:
     return lambda i: encoded[order[i]], steps, {"rows": len(encoded), "rows_too_long": too_long}
 
   def update(self, model: ModelConfig, compute: Compute, steps: int):
-    """The jitted update(state, TokenBatch) of this stage."""
-    return sft_update(model, compute, self.optimizer.over(steps))
+    """The jitted update of this stage: of (state, TokenBatch), or of (state, DistillBatch) with a teacher."""
+    optimizer = self.optimizer.over(steps)
+    return distill_update(model, compute, optimizer, self.teacher.weight) if self.teacher else sft_update(
+      model, compute, optimizer)
+
+  def _taught(self, context: Context) -> Callable[[TokenBatch], TokenBatch | DistillBatch]:
+    """What adds the teacher's tokens to a batch [M, N / M, T] on the devices."""
+    if self.teacher is None:
+      return lambda rows: rows
+    experiment = context.experiment
+    model = experiment.model_of(experiment.stage(self.teacher.stage))
+    params = policy_params(experiment, self.teacher.stage, context.mesh, context.run_dir)
+
+    def taught(rows: TokenBatch) -> DistillBatch:
+      found = [topk_logprobs(params, model, experiment.compute, rows.tokens[m], rows.positions[m], rows.segment_ids[m],
+                             self.teacher.k) for m in range(self.microbatches)]
+      ids, logprobs = (jnp.stack(parts) for parts in zip(*found, strict=True))
+      return DistillBatch(rows=rows, teacher_ids=ids, teacher_logprobs=logprobs)
+
+    return taught
 
   def run(self, context: Context) -> dict:
     """Trains from context.params, or resumes; what summary.json says of it."""
     sequences, steps, about = self._sequences(context)
+    taught = self._taught(context)
     update = self.update(context.model, context.experiment.compute, steps)
     checkpoints = Checkpoints(context.run_dir / "checkpoints" / self.name)
     state = init_state(context.params, self.optimizer.over(steps).build())
@@ -169,13 +217,15 @@ class SFT:
         batch, cursor = self.batch(context.tokenizer.pad_id, sequences, cursor)
         batch = put_batch(context.mesh, microbatched(batch, self.microbatches), axis=1)
       with timers("update"):
-        state, metrics = update(state, batch)
+        state, metrics = update(state, taught(batch))
         step += 1
         log_now = step % self.log_every == 0 or step in (1, steps)
         if log_now:
           metrics = jax.device_get(metrics)
       if log_now:
-        log.metrics(step, {"policy/loss": metrics["loss"], "policy/grad_norm": metrics["grad_norm"], **timers.take()})
+        log.metrics(step, {
+          "policy/loss": metrics["loss"], "policy/grad_norm": metrics["grad_norm"],
+          **({"policy/teacher_kl": metrics["kl"]} if self.teacher else {}), **timers.take()})
       if step % self.checkpoint_every == 0 or step == steps:
         log.sync()
         checkpoints.save(state, None, {"cursor": cursor})
@@ -196,8 +246,11 @@ class SFT:
                          opt_state=jax.eval_shape(self.optimizer.over(steps).build().init, params))
       ints = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding)
       weights = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
-      return {"update": self.update(model, experiment.compute, steps).lower(state, TokenBatch(
-        tokens=ints, positions=ints, segment_ids=ints, weights=weights))}
+      batch = TokenBatch(tokens=ints, positions=ints, segment_ids=ints, weights=weights)
+      if self.teacher:
+        wide = partial(jax.ShapeDtypeStruct, (*shape, self.teacher.k), sharding=batch_sharding(mesh, 4, 1))
+        batch = DistillBatch(rows=batch, teacher_ids=wide(jnp.int32), teacher_logprobs=wide(jnp.float32))
+      return {"update": self.update(model, experiment.compute, steps).lower(state, batch)}
 
 
 @cache

@@ -14,11 +14,11 @@ import pytest
 HERE = Path(__file__).parent
 
 
-def start(run_dir: Path, cache: Path) -> subprocess.Popen:
-  """The small run in a process of its own, on one device. Compiled programs are kept, to save the tests' time."""
+def start(run_dir: Path, cache: Path, experiment: str = "small_run.py") -> subprocess.Popen:
+  """A small experiment in a process of its own, on one device. Compiled programs are kept, to save the tests' time."""
   environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache),
                  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
-  command = [sys.executable, str(HERE / "counting_run.py"), str(HERE / "small_run.py"), "--run_dir", str(run_dir)]
+  command = [sys.executable, str(HERE / "counting_run.py"), str(HERE / experiment), "--run_dir", str(run_dir)]
   with open(f"{run_dir}.log", "a", encoding="utf-8") as log:
     return subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=run_dir.parent)
 
