@@ -22,10 +22,13 @@ def load_experiment(path: str, smoke: bool, settings: list[str]):
   if spec is None:
     raise InputError(path, "not a Python file", "Name an experiment file, for example experiments/r1_zero_tiny.py.")
   module = importlib.util.module_from_spec(spec)
+  sys.path.insert(0, str(file.parent.resolve()))  # as Python does for a script: an ablation imports what it changes
   try:
     spec.loader.exec_module(module)
   except SyntaxError as error:
     raise InputError(f"{error.filename}, line {error.lineno}", error.msg, "Correct the line.") from None
+  finally:
+    sys.path.pop(0)
   name = "smoke" if smoke else "experiment"
   experiment = getattr(module, name, None)
   if experiment is None:

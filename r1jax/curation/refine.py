@@ -1,13 +1,14 @@
 """Refiners: what makes a right but unreadable response readable (R1, V2, appendix B.3.2: DeepSeek-V3 and humans)."""
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from r1jax.curation.endpoint import Endpoint
 from r1jax.data.questions import Question
 from r1jax.errors import InputError
-from r1jax.rewards.format import THINK_CLOSE, THINK_OPEN
+from r1jax.rewards.format import THINK_CLOSE, THINK_OPEN, format_reward
 
 Refine = Callable[[Sequence[tuple[Question, str]]], list[str | None]]
 
@@ -53,3 +54,34 @@ class RuleRefiner:
     translation = {pair[1 - to]: pair[to] for pair in self.glossary}
     translated = " ".join(translation.get(word, word) for word in thought.split())
     return f"{head}{opened} {translated} {closed}{summary}"
+
+
+@dataclass(frozen=True)
+class EndpointRefiner:
+  """Another model translates the thought into the question's language and writes a clean summary from it (R1, V2, appendix
+  B.3.2 and Listing 1; the prompt is ours). A reply that is not of the format counts as failed."""
+
+  endpoint: Endpoint
+
+  @contextmanager
+  def connect(self, folder: Path):
+    """The endpoint's client, with its cache in the folder."""
+    with self.endpoint.connect(folder) as client:
+      def refine(items: Sequence[tuple[Question, str]]) -> list[str | None]:
+        replies = client.ask_all([_PROMPT.format(question=question.text, response=response) for question, response in items])
+        return [reply.strip() if reply and format_reward(reply) == 1.0 else None for reply in replies]
+      yield refine
+
+
+_PROMPT = """Below are a question and an assistant's response: its reasoning between <think> tags, its answer between \
+<answer> tags. Rewrite the response so that it reads well. Translate the thinking into the language of the \
+question where it is in another; keep its steps and its conclusions, add none. In place of the answer write a \
+clean summary, in the language of the question: the solution as the reasoning found it, and the final answer \
+in \\boxed{{}}. Reply with nothing but <think>...</think> <answer>...</answer>.
+
+# Question
+{question}
+
+# Response
+{response}
+"""

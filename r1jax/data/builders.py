@@ -174,9 +174,12 @@ def parse_jsonl(content: bytes, source: Jsonl) -> list[Question]:
     if source.max_rows is not None and len(questions) >= source.max_rows:
       break
     if line.strip():
-      questions.append(_parse_row(line, number, source))
+      question = _parse_row(line, number, source)
+      if source.max_characters is None or len(question.text) <= source.max_characters:
+        questions.append(question)
   if not questions:
-    raise InputError(str(source.path), "the file has no rows", "Give one JSON object a line")
+    limit = f" of at most {source.max_characters} characters" if source.max_characters is not None else ""
+    raise InputError(str(source.path), f"the file has no rows{limit}", "Give one JSON object a line")
   return questions
 
 

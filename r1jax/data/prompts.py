@@ -204,6 +204,8 @@ def _check_jsonl(source: Jsonl) -> None:
   _check_held_out(source)
   fits = source.max_rows is None or (_is_int(source.max_rows) and source.max_rows >= 1)
   _require(fits, source, "max_rows", "Give at least 1, or None for all")
+  fits = source.max_characters is None or (_is_int(source.max_characters) and source.max_characters >= 1)
+  _require(fits, source, "max_characters", "Give at least 1, or None for all")
   _require(isinstance(source.remove_commas, bool), source, "remove_commas", "Give True or False")
   if source.answer_pattern is None:
     return

@@ -46,6 +46,7 @@ class Jsonl:
     remove_commas: "1,234" becomes "1234" in the gold answer. Off by default, for "(1,234)" may be a pair.
     held_out: the share of questions (0 to 1, exclusive) that is held out, decided by each question's text.
     max_rows: read only the first rows of the file; None reads all.
+    max_characters: leave out questions that are longer; None leaves out none.
     kind, language: copied into every Question.
   """
 
@@ -55,6 +56,7 @@ class Jsonl:
   answer_pattern: str | None = None
   held_out: float = 0.1
   max_rows: int | None = None
+  max_characters: int | None = None
   kind: str = "maths"
   language: str = "en"
   remove_commas: bool = False

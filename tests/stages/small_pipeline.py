@@ -51,9 +51,11 @@ cold_start_data = Curate(name="cold_start_data", start="r1_zero", draws=draws, p
 cold_start = SFT(name="cold_start", start=EXPERIMENT, documents=Rows("cold_start_data"), template=PROMPT, epochs=2,
                  optimizer=AdamW(lr=1e-3, cosine=True), batch_size=4, max_length=40, checkpoint_every=1)
 many = dataclasses.replace(draws, questions=HELPFUL, count=64)
-pairs = Preferences(name="pairs", start="base", draws=many, pairs=3, judge=KnownPairJudge(), known=KnownPreference(), margin=0.5, length_tolerance=0.5)
-helpful = RewardModel(name="helpful", start="base", data="pairs", learns=RewardKind.PAIRWISE, reads="summary", template=PROMPT,
-                      optimizer=AdamW(lr=1e-3), batch_size=4, max_length=32, held_out=0.2, checkpoint_every=2)
+pairs = Preferences(name="pairs", start="base", draws=many, pairs=3, judge=KnownPairJudge(),
+                    known=KnownPreference(), margin=0.5, length_tolerance=0.5)
+helpful = RewardModel(name="helpful", start="base", data="pairs", learns=RewardKind.PAIRWISE, reads="summary",
+                      template=PROMPT, optimizer=AdamW(lr=1e-3), batch_size=4, max_length=32, held_out=0.2,
+                      checkpoint_every=2)
 safety_labels = SafetyLabels(name="safety_labels", start="base", judge=KnownSafetyJudge(),
                              draws=dataclasses.replace(draws, questions=(UNSAFE, HELPFUL), count=32))
 safety = dataclasses.replace(helpful, name="safety", data="safety_labels", learns=RewardKind.POINTWISE, reads="all")

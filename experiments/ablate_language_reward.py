@@ -1,0 +1,22 @@
+"""R1's first RL stage without the language reward: Figure 7 of the paper (V2, appendix B.6) in miniature.
+
+Claim: from the same cold start, RL without the language-consistency reward loses the question's language from its chains of
+thought, with it the language stays, and accuracy is about equal.
+
+    python -m r1jax run experiments/ablate_language_reward.py --reuse runs/r1_tiny
+
+Without --reuse (a finished run of r1_tiny.py), the stages before are run too.
+Hardware: two CPU cores, 2 GB of memory. Time: TIME
+Expected: EXPECTED
+"""
+import dataclasses
+
+from r1_tiny import base, cold_start, cold_start_data, evaluation, experiment, r1_zero, rl_1
+
+# Twice the steps of r1_tiny's stage: what is lost is lost slowly.
+with_reward = dataclasses.replace(rl_1, name="with_reward", steps=160)
+without_reward = dataclasses.replace(with_reward, name="without_reward", rewards=r1_zero.rewards)
+experiment = dataclasses.replace(
+  experiment, name="ablate_language_reward",
+  stages=(base, r1_zero, cold_start_data, cold_start, with_reward, without_reward, dataclasses.replace(
+    evaluation, policies=("cold_start", "with_reward", "without_reward"), models=(), benchmarks=evaluation.benchmarks[:1])))

@@ -1,0 +1,106 @@
+"""R1's pipeline on real weights and real data, a few steps of each stage: SmolLM2-135M, GSM8K, CMATH, Arena-Hard's prompts.
+
+Claim: every stage runs on real weights, a real tokenizer, questions in two languages and general prompts, end to end. It
+claims no more: a model of this size hardly solves GSM8K, and a few steps teach it nothing.
+
+    python -m r1jax run experiments/r1_smollm2.py --set weights=DIR [--stage NAME]
+
+DIR: a hub folder of SmolLM2-135M-Instruct. Data below the working directory, or where --set stages.NAME... points:
+data/gsm8k/train.jsonl, data/cmath/test.jsonl, data/arena_hard_v0.1/question.jsonl. --stage runs up to and with a stage.
+Hardware: two CPU cores, 12 GB of memory. Time: TIME
+Expected: EXPECTED
+
+Judges are rules, since no model that could judge fits beside it: tidiness decides pairs, a list of words safety
+(r1jax/curation/judges.py); r1_qwen2p5_32b.py has judges behind an endpoint. Numbers are ours where no source is given.
+"""
+import dataclasses
+
+from r1jax.config import Schedule
+from r1jax.curation.datasets import Rows
+from r1jax.curation.filters import Filters
+from r1jax.curation.judges import TidinessJudge, WordListJudge
+from r1jax.data.questions import Generated, Jsonl
+from r1jax.data.requests import UNSAFE
+from r1jax.data.templates import Template
+from r1jax.losses.reward_model import RewardKind
+from r1jax.models.config import Compute, ModelConfig
+from r1jax.sampling.choice import Sampling
+from r1jax.stages.compare import Benchmark, Compare
+from r1jax.stages.context import EXPERIMENT, Experiment
+from r1jax.stages.curate import Curate
+from r1jax.stages.draws import Draws
+from r1jax.stages.evaluate import HeldOut
+from r1jax.stages.general import General, ModelReward
+from r1jax.stages.grpo import GRPO
+from r1jax.stages.preferences import Preferences, SafetyLabels
+from r1jax.stages.reward_model import RewardModel
+from r1jax.stages.sft import SFT
+from r1jax.training.optimizer import AdamW
+
+PROMPT = Template(
+  "Q: Max has 6 nuts and gets 3 more. How many nuts does Max have?\n"
+  "<think> 6 + 3 = 9 </think> <answer> 9 </answer>\n"
+  "Q: Kim has 8 keys and gives away 2. How many keys does Kim have?\n"
+  "<think> 8 - 2 = 6 </think> <answer> 6 </answer>\n"
+  "Q: {question}\n", prefill="<think>")
+SMOLLM2_135M = ModelConfig(
+  family="llama", vocab_size=49_152, d_model=576, num_layers=30, num_heads=9, num_kv_heads=3, head_dim=64, d_ff=1_536,
+  max_position=8_192, rope_theta=100_000.0, rms_norm_eps=1e-5, tie_embeddings=True)  # config.json of the weights
+
+GSM8K = Jsonl("data/gsm8k/train.jsonl", answer_pattern="#### (.+)", remove_commas=True, max_rows=200)
+CMATH = Jsonl("data/cmath/test.jsonl", language="zh", max_rows=200)
+MATHS = (GSM8K, CMATH)
+# Its prompts have no answers: the field is there to name what they are about.
+ARENA_HARD = Jsonl("data/arena_hard_v0.1/question.jsonl", question_field="prompt", answer_field="cluster", kind="helpful",
+                   max_rows=60, max_characters=400)
+TO_REFUSE = Generated("requests", count=60, parameters={"kind": "safety"})
+UNSAFE_WORDS = tuple(word for _, *things in UNSAFE.values() for language in things for word in language)
+LENGTHS = {"max_prompt_length": 240, "max_length": 304}
+
+r1_zero = GRPO(
+  name="r1_zero",
+  questions=MATHS,
+  template=PROMPT,
+  stop=("\n",),
+  held_out=HeldOut(questions=8, batch=8),
+  optimizer=AdamW(lr=7e-6),
+  steps=2,
+  questions_per_step=2,
+  group_size=4,
+  minibatches=1,
+  rollout_batch=2,
+  max_prompt_length=LENGTHS["max_prompt_length"],
+  max_length=Schedule({0: LENGTHS["max_length"]}),
+  checkpoint_every=1,
+)
+draws = Draws(MATHS, count=48, samples=8, template=PROMPT, batch=8, stop=("\n",), **LENGTHS)
+cold_start_data = Curate(name="cold_start_data", start="r1_zero", draws=draws, filters=Filters(repetition=0.5),
+                         per_question=2)
+cold_start = SFT(name="cold_start", start=EXPERIMENT, documents=Rows("cold_start_data"), template=PROMPT, epochs=2,
+                 optimizer=AdamW(lr=5e-5, cosine=True, final_lr=5e-6),  # R1, V2, appendix B.4.2
+                 batch_size=1, max_length=608)
+rl_1 = dataclasses.replace(r1_zero, name="rl_1", start="cold_start",
+                           rewards=(("accuracy", 1.0), ("format", 1.0), ("language", 1.0)))
+rejection = dataclasses.replace(cold_start_data, name="rejection", start="rl_1")
+sft = dataclasses.replace(cold_start, name="sft", documents=Rows("rejection"))
+general_draws = dataclasses.replace(draws, questions=ARENA_HARD, count=24, samples=4)
+pairs = Preferences(name="pairs", start="sft", draws=general_draws, judge=TidinessJudge(), length_tolerance=0.5)
+helpful = RewardModel(name="helpful", start="sft", data="pairs", learns=RewardKind.PAIRWISE, reads="summary",
+                      template=PROMPT,
+                      optimizer=AdamW(lr=6e-6),  # R1, Nature, "Reward design"
+                      batch_size=2, max_length=LENGTHS["max_length"], held_out=0.3)
+safety_labels = SafetyLabels(name="safety_labels", start="sft", judge=WordListJudge(UNSAFE_WORDS),
+                             draws=dataclasses.replace(general_draws, questions=TO_REFUSE, count=32))
+safety = dataclasses.replace(helpful, name="safety", data="safety_labels", learns=RewardKind.POINTWISE, reads="all")
+rl_2 = dataclasses.replace(
+  rl_1, name="rl_2", start="sft", steps=3,
+  sampling=Sampling(temperature=0.7),  # R1, V2, section 3.2.2
+  general=General((ARENA_HARD, TO_REFUSE), share=Schedule({0: 0.0, 1: 0.5}),
+                  models=(ModelReward("helpful", "helpful"), ModelReward("safety", "safety"))))
+evaluation = Compare(
+  policies=("r1_zero", "rl_1", "rl_2"), template=PROMPT, stop=("\n",), **LENGTHS,
+  benchmarks=(Benchmark("maths", MATHS, questions=16, batch=8),))
+experiment = Experiment(
+  name="r1_smollm2", model=SMOLLM2_135M, weights="", compute=Compute(logprob_chunk=32),
+  stages=(r1_zero, cold_start_data, cold_start, rl_1, rejection, sft, pairs, helpful, safety_labels, safety, rl_2,
+          evaluation))

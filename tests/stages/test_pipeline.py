@@ -1,0 +1,227 @@
+"""R1's pipeline, every kind of stage: killed at any moment it ends bit for bit as one that was left alone; what it leaves
+behind; what it takes over from another run; what it refuses."""
+import dataclasses
+import importlib
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from test_resume import arrays, lines, reached, start, timeless
+
+from r1jax.errors import InputError
+from r1jax.stages.context import DATA, REPORT
+from r1jax.stages.runner import run_experiment
+
+small = importlib.import_module("small_pipeline").experiment
+POLICIES = [s.name for s in small.stages if s.kind not in (DATA, REPORT)]
+
+
+def datasets(run_dir: Path) -> dict[str, str]:
+  return {f.name: f.read_text(encoding="utf-8") for f in sorted((run_dir / "datasets").iterdir())}
+
+
+def partial(stage: str, units: int):
+  """Some units of a data set are done, not all."""
+  def met(run_dir):
+    file = run_dir / "datasets" / f"{stage}.partial.jsonl"
+    return file.exists() and file.read_text(encoding="utf-8").count("\n") >= units
+  return met
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, cache):
+  run_dir = tmp_path_factory.mktemp("whole") / "run"
+  process = start(run_dir, cache, "small_pipeline.py")
+  assert process.wait(timeout=900) == 0, Path(f"{run_dir}.log").read_text()
+  return run_dir
+
+
+MOMENTS = {
+  "while rows are collected": partial("cold_start_data", 1),
+  "while pairs are judged": partial("pairs", 3),
+  "in the reward model": reached("helpful", 1),
+  "among general questions": reached("rl_2", 5),
+  "in distillation": reached("student", 1),
+  "between measured policies": reached("evaluation", 1),
+}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, cache, whole):
+  run_dir = tmp_path_factory.mktemp("killed") / "run"
+  for name, met in MOMENTS.items():
+    process, deadline = start(run_dir, cache, "small_pipeline.py"), time.time() + 600
+    while not met(run_dir):
+      assert process.poll() is None, f"ended before the moment {name!r}:\n" + Path(f"{run_dir}.log").read_text()
+      assert time.time() < deadline, name
+      time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, f"too late to kill it {name}"
+  process = start(run_dir, cache, "small_pipeline.py")
+  assert process.wait(timeout=900) == 0, Path(f"{run_dir}.log").read_text()
+  return run_dir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", POLICIES)
+def test_a_killed_pipeline_ends_with_the_same_arrays(whole, killed, stage):
+  expected, found = arrays(whole, stage), arrays(killed, stage)
+  assert expected.keys() == found.keys()
+  for name, array in expected.items():
+    assert np.array_equal(array, found[name]), name
+
+
+@pytest.mark.slow
+def test_a_killed_pipeline_makes_the_same_data_and_measures_the_same(whole, killed):
+  assert datasets(whole) == datasets(killed)
+  assert not any(name.endswith((".partial.jsonl", ".partial.json", ".tmp")) for name in datasets(killed))
+  assert timeless(lines(whole)) == timeless(lines(killed))
+
+
+def test_every_stage_leaves_what_it_says(whole):
+  summary = json.loads((whole / "summary.json").read_text())
+  assert summary["status"] == "finished"
+  assert list(summary["stages"]) == [s.name for s in small.stages]
+  after = summary["stages"]["evaluation"]["after"]
+  assert set(after) == {"base", "rl_2", "student"}
+  for metrics in after.values():
+    for name in ("sums/pass_at_1", "sums/one_language", "helpful/helpfulness", "unsafe/violations"):
+      assert metrics[f"{name}_low"] <= metrics[name] <= metrics[f"{name}_high"]
+  helpful = summary["stages"]["helpful"]["after"]
+  assert {"eval/pair_accuracy", "eval/preference_agreement", "eval/ece"} <= helpful.keys()
+  assert "eval/auc" in summary["stages"]["safety"]["after"]
+  assert "| sums/pass_at_1 |" in (whole / "evaluation.md").read_text()
+
+
+def test_rows_say_where_they_come_from(whole):
+  rows = [json.loads(line) for line in datasets(whole)["cold_start_data.jsonl"].splitlines()]
+  assert rows
+  for row in rows:
+    assert row["provenance"]["policy"] == "r1_zero" and row["provenance"]["judged_by"] == "rule"
+    assert ("sampled" in row["provenance"]) == ("refined_by" in row["provenance"])
+  counts = json.loads(datasets(whole)["cold_start_data.json"])
+  assert counts["count/responses"] == 24 * 4
+  left_out = sum(v for k, v in counts.items() if k.startswith("count/") and k not in (
+    "count/questions", "count/responses", "count/refined"))
+  assert counts["rows"] + left_out == counts["count/responses"]
+  mixed = [json.loads(line) for line in datasets(whole)["rejection.jsonl"].splitlines()]
+  others = [row for row in mixed if "document" in row["provenance"]]
+  assert len(others) == round((len(mixed) - len(others)) / 2)
+
+
+def test_general_questions_come_at_their_step_and_are_scored_by_their_models(whole):
+  rl_2 = [line for line in lines(whole) if line["stage"] == "rl_2" and "reward/mean" in line]
+  early = [line for line in rl_2 if line["step"] <= 2]
+  late = [line for line in rl_2 if line["step"] > 2]
+  assert early and not any("reward/helpful" in line or "reward/safety" in line for line in early)
+  assert late and any("reward/helpful" in line for line in late) and all("reward/accuracy" in line for line in late)
+
+
+def test_finished_stages_are_taken_over_bit_for_bit(whole, tmp_path):
+  cut = dataclasses.replace(small, name="cut", stages=small.stages[:4])
+  summary = run_experiment(cut, tmp_path / "run", reuse=whole)
+  assert all(s["taken_over_from"] == str(whole) for s in summary["stages"].values())
+  for stage in ("base", "r1_zero", "cold_start"):
+    for name, array in arrays(whole, stage).items():
+      assert np.array_equal(array, arrays(tmp_path / "run", stage)[name]), name
+  assert datasets(tmp_path / "run")["cold_start_data.jsonl"] == datasets(whole)["cold_start_data.jsonl"]
+
+
+def test_a_stage_of_another_config_is_not_taken_over(whole, tmp_path):
+  base, r1_zero, *_ = small.stages
+  other = dataclasses.replace(small, stages=(base, dataclasses.replace(r1_zero, steps=2)))
+  summary = run_experiment(other, tmp_path / "run", reuse=whole)
+  assert "taken_over_from" in summary["stages"]["base"]
+  assert "taken_over_from" not in summary["stages"]["r1_zero"]
+
+
+def test_swapping_what_the_judge_is_shown_first_changes_no_label(whole):
+  """The judge favours what comes first; four queries, swapped at random, even that out."""
+  rows = [json.loads(line) for line in datasets(whole)["pairs.jsonl"].splitlines()]
+  better = np.mean([row["preference_chosen"] > row["preference_rejected"] for row in rows])
+  assert better > 0.9
+
+
+def stages_with(**changes):
+  return tuple(dataclasses.replace(s, **changes[s.name]) if s.name in changes else s for s in small.stages)
+
+
+def test_no_rows_left_is_an_error_that_counts(whole, tmp_path):
+  curate = small.stage("cold_start_data")
+  strict = dataclasses.replace(curate, refiner=None, filters=dataclasses.replace(curate.filters, fewest_words=1_000))
+  experiment = dataclasses.replace(small, stages=(*small.stages[:2], strict))
+  with pytest.raises(InputError, match="no row was kept.*filter_fewest_words"):
+    run_experiment(experiment, tmp_path / "run", reuse=whole)
+  assert not (tmp_path / "run" / "datasets" / "cold_start_data.jsonl").exists()
+
+
+def test_a_missing_input_is_named(whole, tmp_path):
+  experiment = dataclasses.replace(small, stages=small.stages[:4])
+  run_experiment(experiment, tmp_path / "run", reuse=whole)
+  summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+  del summary["stages"]["cold_start"]
+  (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+  (tmp_path / "run" / "datasets" / "cold_start_data.jsonl").unlink()
+  with pytest.raises(InputError, match="cold_start_data"):
+    run_experiment(experiment, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+  ({"cold_start": {"start": "nowhere"}}, "reads 'nowhere'"),
+  ({"cold_start": {"start": "pairs"}}, "reads 'pairs', which is no earlier stage"),
+  ({"rl_2": {"start": "pairs"}}, "leaves a data"),
+  ({"helpful": {"data": "base"}}, "Name a stage that makes a data set"),
+  ({"pairs": {"queries": 0}}, "stages.pairs.queries"),
+  ({"cold_start": {"epochs": None, "steps": 3}}, "Give epochs for a data set"),
+  ({"student": {"teacher": dataclasses.replace(small.stage("student").teacher, stage="helpful")}}, "teacher.stage"),
+], ids=["unknown", "later", "no policy", "no data", "no queries", "steps of rows", "no teacher"])
+def test_refuses_a_graph_that_cannot_work(changes, said):
+  with pytest.raises(InputError, match=said):
+    dataclasses.replace(small, stages=stages_with(**changes)).check()
+
+
+@pytest.mark.parametrize(("change", "said"), [
+  ({"share": dataclasses.replace(small.stage("rl_2").general.share)}, None),
+  ({"models": small.stage("rl_2").general.models[:1]}, "have no reward model"),
+], ids=["whole", "safety is missing"])
+def test_general_questions_need_a_model_each(change, said, whole):
+  rl_2 = small.stage("rl_2")
+  stage = dataclasses.replace(rl_2, general=dataclasses.replace(rl_2.general, **change))
+  from r1jax.stages.runner import experiment_tokenizer
+  if said is None:
+    stage.check_data(experiment_tokenizer(small))
+  else:
+    with pytest.raises(InputError, match=said):
+      stage.check_data(experiment_tokenizer(small))
+
+
+def test_every_program_can_be_lowered_from_shapes():
+  from r1jax.sharding import make_mesh
+  mesh = make_mesh(small.mesh, jax.devices()[:1])
+  for stage in small.stages:
+    programs = stage.programs(small, mesh)
+    assert bool(programs) == (stage.kind != REPORT), stage.name
+
+
+def test_lengths_are_balanced_by_leaving_out_the_most_unequal_pairs():
+  from r1jax.stages.preferences import balanced
+  rng = random.Random(0)
+  def response(n):
+    return f"<think> a </think> <answer> {'w ' * n}</answer>"
+  rows = [{"chosen": response(rng.randint(3, 12)), "rejected": response(rng.randint(1, 10))} for _ in range(400)]
+  kept, dropped = balanced(rows, 0.02)
+  def mean(side):
+    return np.mean([row[side].count("w") for row in kept])
+  assert 0 < dropped < 200 and len(kept) == 400 - dropped
+  assert abs(mean("chosen") - mean("rejected")) <= 0.02 * (mean("chosen") + mean("rejected")) / 2 + 1e-9
+  assert balanced(kept, 0.02) == (kept, 0)
