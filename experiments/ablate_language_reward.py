@@ -11,7 +11,7 @@ Expected: EXPECTED
 """
 import dataclasses
 
-from r1_tiny import base, cold_start, cold_start_data, evaluation, experiment, r1_zero, rl_1
+from r1_tiny import SMALL, base, cold_start, cold_start_data, evaluation, experiment, r1_zero, rl_1, smoke
 
 # Twice the steps of r1_tiny's stage: what is lost is lost slowly.
 with_reward = dataclasses.replace(rl_1, name="with_reward", steps=160)
@@ -20,3 +20,8 @@ experiment = dataclasses.replace(
   experiment, name="ablate_language_reward",
   stages=(base, r1_zero, cold_start_data, cold_start, with_reward, without_reward, dataclasses.replace(
     evaluation, policies=("cold_start", "with_reward", "without_reward"), models=(), benchmarks=evaluation.benchmarks[:1])))
+
+smoke = dataclasses.replace(
+  smoke, name="ablate_language_reward_smoke",
+  stages=(*smoke.stages[:2], dataclasses.replace(without_reward, start="r1_zero", **SMALL), dataclasses.replace(
+    smoke.stages[-1], policies=("r1_zero", "without_reward"))))

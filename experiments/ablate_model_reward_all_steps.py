@@ -11,7 +11,7 @@ Expected: EXPECTED
 """
 import dataclasses
 
-from r1_tiny import evaluation, experiment, rl_2
+from r1_tiny import SMALL, evaluation, experiment, rl_2, smoke
 
 from r1jax.config import Schedule
 
@@ -24,3 +24,9 @@ experiment = dataclasses.replace(
   experiment, name="ablate_model_reward_all_steps",
   stages=(*experiment.stages[:experiment.stages.index(rl_2) + 1], quarter, whole, thrice, dataclasses.replace(
     evaluation, policies=("sft", "rl_2", "all_steps_40", "all_steps_170", "all_steps_510"))))
+
+# Without reward models, whose data need a policy that is right at times.
+smoke = dataclasses.replace(
+  smoke, name="ablate_model_reward_all_steps_smoke",
+  stages=(*smoke.stages[:2], dataclasses.replace(quarter, start="r1_zero", general=None, **SMALL), dataclasses.replace(
+    smoke.stages[-1], policies=("r1_zero", "all_steps_40"))))

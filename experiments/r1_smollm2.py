@@ -104,3 +104,13 @@ experiment = Experiment(
   name="r1_smollm2", model=SMOLLM2_135M, weights="", compute=Compute(logprob_chunk=32),
   stages=(r1_zero, cold_start_data, cold_start, rl_1, rejection, sft, pairs, helpful, safety_labels, safety, rl_2,
           evaluation))
+
+# A minute on a CPU: a random model of two layers over bytes; no weights, no files, nothing to learn.
+SUMS = Generated("sums", count=200)
+smoke = dataclasses.replace(
+  experiment, name="r1_smollm2_smoke", weights=None, tokenizer="bytes",
+  model=dataclasses.replace(SMOLLM2_135M, vocab_size=258, d_model=48, num_layers=2, num_heads=3, num_kv_heads=1,
+                            head_dim=16, d_ff=64),
+  stages=(dataclasses.replace(r1_zero, questions=SUMS, group_size=2, max_prompt_length=306, max_length=Schedule({0: 322})),
+          dataclasses.replace(evaluation, policies=("r1_zero",), max_prompt_length=306, max_length=322,
+                              benchmarks=(Benchmark("sums", SUMS, questions=8, batch=8),))))

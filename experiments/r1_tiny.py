@@ -153,3 +153,17 @@ experiment = Experiment(
   name="r1_tiny", model=MODEL, tokenizer=WORDS,
   stages=(base, r1_zero, cold_start_data, cold_start, rl_1, rejection, sft, pairs, helpful, safety_labels, safety, rl_2,
           student_base, distilled, student_rl, evaluation))
+
+# A minute on a CPU, most of it compilation; it learns nothing. Of each kind of training one stage: data need a policy that
+# is right at times.
+SMALL = {"steps": 2, "questions_per_step": 8, "group_size": 2, "rollout_batch": 8,
+         "held_out": HeldOut(questions=16, batch=8)}
+smoke = dataclasses.replace(
+  experiment, name="r1_tiny_smoke",
+  model=dataclasses.replace(MODEL, d_model=32, num_heads=2, num_kv_heads=2, head_dim=16, d_ff=64),
+  stages=(
+    dataclasses.replace(base, steps=8, batch_size=8),
+    dataclasses.replace(r1_zero, **SMALL),
+    dataclasses.replace(rl_1, start="r1_zero", **SMALL),
+    dataclasses.replace(evaluation, policies=("r1_zero", "rl_1"), models=(), benchmarks=(
+      Benchmark("sums", SUMS, questions=8, batch=8), Benchmark("helpful", HELPFUL, questions=8, batch=8)))))

@@ -1,0 +1,51 @@
+"""DeepSeek-R1-Distill-Llama-70B: Llama-3.3-70B-Instruct on R1's 800,000 samples, SFT alone.
+
+Claim: R1, arXiv 2501.12948v2, Table 15: AIME 2024 70.0, MATH-500 94.5 (pass@1), from supervised training on what R1 wrote.
+
+Command:
+  python -m r1jax run experiments/distill_llama70b.py --set weights=DIR --set stages.distill.documents.path=FILE
+  DIR: the hub's folder of Llama-3.3-70B-Instruct. FILE: rows of `question` and `response`, such as the rejection stage of
+  r1_qwen2p5_32b.py leaves (datasets/rejection.jsonl); the paper's own are not published.
+
+Slice: v5p:8x8x8, 512 chips; one host today, so it cannot be started on its slice yet.
+State: not run on a TPU. Checked and lowered from shapes alone, and its smoke variant run, on a CPU in every test run.
+Expected: the figures of the claim, from data like the paper's.
+"""
+from dataclasses import replace
+
+from r1jax.curation.datasets import Rows
+from r1jax.data.arithmetic import Corpus
+from r1jax.data.templates import R1_ZERO, Template
+from r1jax.models.config import Compute, ModelConfig, RopeScaling
+from r1jax.sharding import MeshShape
+from r1jax.stages.context import Experiment
+from r1jax.stages.sft import SFT
+from r1jax.training.optimizer import AdamW
+
+MODEL = ModelConfig(
+  family="llama", vocab_size=128_256, d_model=8_192, num_layers=80, num_heads=64, num_kv_heads=8, head_dim=128,
+  d_ff=28_672, max_position=131_072, rope_theta=500_000.0, rms_norm_eps=1e-5,
+  rope_scaling=RopeScaling("llama3", 8.0, 8_192))
+
+distill = SFT(
+  name="distill",
+  documents=Rows(path="data/r1_samples.jsonl"),
+  optimizer=AdamW(lr=2e-5, cosine=True, final_lr=2e-6),  # R1, v2, Table 6: to one tenth, appendix B.4.3
+  epochs=2,  # 2-3: R1, v2, appendix B.4.3
+  batch_size=64,  # the same
+  max_length=32_768,  # the same
+  template=R1_ZERO,  # ours: the release has a chat template of its own
+)
+experiment = Experiment(
+  name="distill_llama70b", model=MODEL, stages=(distill,),
+  weights="",  # the user names it
+  mesh=MeshShape(fsdp=64, tensor=8),
+  compute=Compute(dtype="bfloat16", remat="full", attention_chunk=512, logprob_chunk=128))
+
+smoke = replace(
+  experiment, name="distill_llama70b_smoke", weights=None, tokenizer="bytes", mesh=MeshShape(),
+  model=replace(MODEL, vocab_size=260, d_model=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, d_ff=64,
+                max_position=256, rope_scaling=None),
+  compute=replace(experiment.compute, attention_chunk=None, logprob_chunk=16),
+  stages=(replace(distill, documents=Corpus(), epochs=None, steps=2, batch_size=4, max_length=256,
+                  template=Template("{question} = ")),))
