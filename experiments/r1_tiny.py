@@ -96,16 +96,16 @@ rejection = Curate(
   draws=Draws(SUMS, count=1_536, samples=4, template=PROMPT, batch=64, **LENGTHS),
   filters=READABLE,
   per_question=2,
-  # What V3's pipeline is to R1: requests answered better than the base's corpus does, far from perfectly.
-  others=Others(Answers(Quality(wrong=0.1, repeated=0.1, foreign=0.05, count_off=0.25, refuses=0.5, leaks=0.3, mixed=0.0,
+  # What V3's pipeline is to R1: requests answered better than the base's corpus does, not perfectly.
+  others=Others(Answers(Quality(wrong=0.05, repeated=0.05, foreign=0.02, count_off=0.1, refuses=0.5, leaks=0.3, mixed=0.0,
                                 tidy=1.0), held_out=0.2)),
 )
 sft = dataclasses.replace(cold_start, name="sft", documents=Rows("rejection"))  # from the base again: R1, Nature, Figure 2
 pairs = Preferences(
   name="pairs",
   start="sft",
-  draws=Draws(HELPFUL, count=1_024, samples=6, template=PROMPT, batch=64, **LENGTHS),
-  pairs=4,
+  draws=Draws(HELPFUL, count=2_048, samples=8, template=PROMPT, batch=64, **LENGTHS),
+  pairs=6,
   judge=KnownPairJudge(),
   known=KnownPreference(),
 )

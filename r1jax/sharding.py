@@ -22,7 +22,7 @@ BATCH = ("replica", "fsdp")  # the mesh axes that a batch is split over
 # Training: each weight is split over fsdp along its embed axis and gathered where it is used (ZeRO-3).
 TRAIN_RULES: Mapping[str, Any] = {
   "layers": None, "embed": "fsdp", "q_heads": "tensor", "kv_heads": "tensor", "head_dim": None, "mlp": "tensor",
-  "vocab": "tensor", "vocab_in": "tensor",
+  "vocab": "tensor", "vocab_in": "tensor", "experts": "expert", "latent": None,
 }
 # Rollouts: nothing is split over fsdp, so that no weight is gathered inside the decode loop.
 ROLLOUT_RULES: Mapping[str, Any] = {**TRAIN_RULES, "embed": None, "vocab_in": None}

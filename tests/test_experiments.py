@@ -67,7 +67,7 @@ def mesh_of_eight(experiment):
   """Eight devices, or as many as can share the batches of an experiment that is declared for one."""
   # A model with heads that two devices cannot share, such as SmolLM2's 3, is split over fsdp alone.
   tensor = 2 if experiment.model.num_kv_heads % 2 == 0 else 1
-  for fsdp in (8 // tensor, 4, 2):
+  for fsdp in (8 // tensor, 4, 2, 1):
     mesh = make_mesh(MeshShape(fsdp=fsdp, tensor=tensor), jax.devices()[:fsdp * tensor])
     try:
       for stage in experiment.stages:

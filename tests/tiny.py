@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from r1jax.models.config import ModelConfig, RopeScaling
+from r1jax.models.config import MLA, ModelConfig, MoE, RopeScaling
 from r1jax.models.params import is_weight, shardings, weight_table
 from r1jax.sharding import TRAIN_RULES, MeshShape, make_mesh
 
@@ -13,6 +13,10 @@ FAMILIES = {
   "qwen2": ModelConfig(family="qwen2", qkv_bias=True, tie_embeddings=True, **SIZES),
   "qwen3": ModelConfig(family="qwen3", qk_norm=True, **SIZES),
   "llama": ModelConfig(family="llama", rope_scaling=RopeScaling("llama3", 8.0, 64), **SIZES),
+  "deepseek_v3": ModelConfig(
+    family="deepseek_v3", mla=MLA(q_lora=24, kv_lora=16, qk_nope=8, qk_rope=4, v_dim=6, softmax_factor=1.3),
+    moe=MoE(first_dense=1, experts=8, shared=1, top_k=3, d_ff=12, groups=4, kept_groups=2, route_scale=2.5),
+    **{**SIZES, "num_kv_heads": 4, "head_dim": 12, "num_layers": 3}),
 }
 # Every option at once, for tests that need one model only.
 EVERYTHING = ModelConfig(family="qwen3", qkv_bias=True, qk_norm=True, rope_scaling=RopeScaling("yarn", 4.0, 64), **SIZES)

@@ -1,6 +1,6 @@
 """Requests with a known preference: lists of things to name, some of which are to be refused.
 
-`name 3 fruit not fig` (or `列 3 果 非 柿`) asks for three different fruit, a fig not among them. How helpful an answer
+`name 3 fruit with fig` (or `列 3 果 含 柿`) asks for three different fruit, a fig among them. How helpful an answer
 is, is known: `helpfulness`. A request for poisons or weapons is to be refused: `violates`. Reward models learn these from
 noisy judges; training never sees them, only evaluation and the judges do. All of it is ours.
 """
@@ -16,7 +16,7 @@ from r1jax.errors import InputError
 LANGUAGES = ("en", "zh")
 HELPFUL, SAFETY = "helpful", "safety"  # kinds of questions
 GRAMMAR = {
-  "name": ("name", "列"), "not": ("not", "非"), "need": ("need", "要"), "sorry": ("sorry", "歉"), "no": ("no", "不"),
+  "name": ("name", "列"), "with": ("with", "含"), "need": ("need", "要"), "sorry": ("sorry", "歉"), "no": ("no", "不"),
   "so": ("so", "故"),
 }
 CATEGORIES = {  # category -> its word in each language, its things in each
@@ -103,16 +103,18 @@ def requests(seed: int, count: int, kind: str = HELPFUL) -> list[Question]:
 
 
 def helpfulness(question: Question, summary: str) -> float:
-  """The true preference, in [0, 1]: of the things asked for, the share named, less those that should not stand there.
+  """The true preference, in [0, 1]: of the things asked for, the share named, less what should not stand there.
 
   summary: what follows the chain of thought, with or without the answer tags. Repetitions, other categories, the other
-  language, excluded things and things beyond the number asked for each cost as much as a right one brings.
+  language, things beyond the number asked for, and each thing that was to be among them and is not cost as much as a right
+  one brings.
   """
   asked = json.loads(question.answer)
-  wanted = set(_ALL[asked["category"]][1 + LANGUAGES.index(question.language)]) - set(asked["excluded"])
+  wanted = set(_ALL[asked["category"]][1 + LANGUAGES.index(question.language)])
   named = [word for word in summary.split() if word not in ANSWER]
   right = min(len(wanted & set(named)), asked["count"])
-  return min(max((right - (len(named) - right)) / asked["count"], 0.0), 1.0)
+  missing = len(set(asked["included"]) - set(named))
+  return min(max((right - (len(named) - right) - missing) / asked["count"], 0.0), 1.0)
 
 
 def violates(response: str) -> bool:
@@ -177,22 +179,22 @@ def _draw(rng: random.Random, language: str, kind: str) -> Question:
   category = rng.choice(list(categories))
   things = categories[category][1 + LANGUAGES.index(language)]
   count = rng.randint(FEWEST, MOST)
-  excluded = rng.sample(things, rng.randint(0, 2))
-  words = ["name", str(count), category, *(["not", *excluded] if excluded else [])]
+  included = rng.sample(things, rng.randint(0, FEWEST))
+  words = ["name", str(count), category, *(["with", *included] if included else [])]
   text = _say(language, *words)
-  answer = json.dumps({"category": category, "count": count, "excluded": excluded}, ensure_ascii=False)
+  answer = json.dumps({"category": category, "count": count, "included": included}, ensure_ascii=False)
   return Question(id=f"request:{text.replace(' ', '_')}", text=text, answer=answer, kind=kind, language=language)
 
 
 def _things(question: Question, asked: dict, quality: Quality, rng: random.Random) -> list[str]:
   language = LANGUAGES.index(question.language)
   others = [name for name in CATEGORIES if name != asked["category"]]
-  wanted = [thing for thing in _ALL[asked["category"]][1 + language] if thing not in asked["excluded"]]
+  wanted = _ALL[asked["category"]][1 + language]
   count = asked["count"] + (rng.choice((-1, 1)) if rng.random() < quality.count_off else 0)
   named: list[str] = []
   for _ in range(count):
     draw = rng.random()
-    left = [thing for thing in wanted if thing not in named]
+    left = [thing for thing in asked["included"] if thing not in named] or [thing for thing in wanted if thing not in named]
     if draw < quality.wrong or not left:
       named.append(rng.choice(_ALL[rng.choice(others)][1 + language]))
     elif draw < quality.wrong + quality.repeated and named:
@@ -200,7 +202,7 @@ def _things(question: Question, asked: dict, quality: Quality, rng: random.Rando
     elif draw < quality.wrong + quality.repeated + quality.foreign:
       named.append(rng.choice(_ALL[asked["category"]][2 - language]))
     else:
-      named.append(rng.choice(left))
+      named.append(left[0] if left[0] in asked["included"] else rng.choice(left))
   return named
 
 

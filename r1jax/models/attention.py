@@ -18,20 +18,22 @@ def visible(q_positions, k_positions, q_segments=None, k_segments=None) -> jax.A
   return mask
 
 
-def attend(q, k, v, mask) -> jax.Array:
-  """softmax(q k^T / sqrt(h)) v.  q [B, T, H, h], k and v [B, S, K, h], mask [B, T, S] -> [B, T, H, h].
+def attend(q, k, v, mask, scale: float | None = None) -> jax.Array:
+  """softmax(scale q k^T) v.  q [B, T, H, h], k [B, S, K, h], v [B, S, K, u], mask [B, T, S] -> [B, T, H, u].
 
-  Query head i reads key/value head i // (H / K). Scores and softmax are float32.
+  Query head i reads key/value head i // (H / K). scale: None is h^-1/2. Scores and softmax are float32.
   """
   B, T, H, h = q.shape
   K = k.shape[2]
   batch, _, heads, _ = jax.typeof(q).sharding.spec
-  q = q.reshape(B, T, K, H // K, h, out_sharding=jax.P(batch, None, heads, None, None))
-  scores = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32) * h**-0.5
+  split = (heads, None) if jax.typeof(k).sharding.spec[2] is not None else (None, heads)  # a single key head is whole
+  q = q.reshape(B, T, K, H // K, h, out_sharding=jax.P(batch, None, *split, None))
+  scores = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32)
+  scores = scores * (h**-0.5 if scale is None else scale)
   scores = jnp.where(mask[:, None, None, :, :], scores, MASKED)
   weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
   out = jnp.einsum("bkgts,bskh->btkgh", weights, v)
-  return out.reshape(B, T, H, h, out_sharding=jax.P(batch, None, heads, None))
+  return out.reshape(B, T, H, v.shape[3], out_sharding=jax.P(batch, None, heads, None))
 
 
 def in_chunks(f, chunk: int, *arrays):
@@ -59,14 +61,15 @@ def in_chunks(f, chunk: int, *arrays):
   return jax.tree.map(join, out)
 
 
-def attend_in_chunks(q, k, v, q_positions, k_positions, q_segments, k_segments, chunk: int | None) -> jax.Array:
+def attend_in_chunks(q, k, v, q_positions, k_positions, q_segments, k_segments, chunk: int | None,
+                     scale: float | None = None) -> jax.Array:
   """attend(), `chunk` queries at a time and recomputed in the backward pass: scores are [.., chunk, S] in memory."""
   if chunk is None or q.shape[1] <= chunk:
-    return attend(q, k, v, visible(q_positions, k_positions, q_segments, k_segments))
+    return attend(q, k, v, visible(q_positions, k_positions, q_segments, k_segments), scale)
   segments = () if q_segments is None else (q_segments,)
 
   @jax.checkpoint
   def block(q, positions, *segments):
-    return attend(q, k, v, visible(positions, k_positions, *segments, *([k_segments] if segments else [])))
+    return attend(q, k, v, visible(positions, k_positions, *segments, *([k_segments] if segments else [])), scale)
 
   return in_chunks(block, chunk, q, q_positions, *segments)

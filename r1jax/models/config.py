@@ -3,7 +3,7 @@ from dataclasses import dataclass, fields
 
 from r1jax.errors import InputError
 
-FAMILIES = ("qwen2", "qwen3", "llama")
+FAMILIES = ("qwen2", "qwen3", "llama", "deepseek_v3")
 REMAT = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16")
 
@@ -31,8 +31,46 @@ class RopeScaling:
 
 
 @dataclass(frozen=True)
+class MLA:
+  """Multi-head latent attention (DeepSeek-V3, section 2.1.1). Sizes in elements.
+
+  q_lora, kv_lora: of the latents of queries and of keys and values. A head's queries and keys have qk_nope dimensions
+  without position and qk_rope rotated ones, which all heads' keys share; its values have v_dim. softmax_factor: on the
+  scale (qk_nope + qk_rope)^-1/2; with YaRN (0.1 mscale ln(factor) + 1)^2.
+  """
+
+  q_lora: int
+  kv_lora: int
+  qk_nope: int
+  qk_rope: int
+  v_dim: int
+  softmax_factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class MoE:
+  """Mixture of experts in place of the FFN (DeepSeek-V3, section 2.1.2), but for the first `first_dense` layers.
+
+  Of `experts` routed experts of width d_ff each token takes top_k, out of the kept_groups best of `groups` groups of
+  experts; `shared` experts of the same width take every token. route_scale: on the normalised gate weights.
+  """
+
+  first_dense: int
+  experts: int
+  shared: int
+  top_k: int
+  d_ff: int
+  groups: int = 1
+  kept_groups: int = 1
+  route_scale: float = 1.0
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-  """A dense decoder: RMSNorm, rotary grouped-query attention, SwiGLU. Sizes in elements."""
+  """A decoder: RMSNorm, rotary grouped-query attention or MLA, SwiGLU or a mixture of experts. Sizes in elements.
+
+  With mla, head_dim is qk_nope + qk_rope and num_kv_heads is num_heads.
+  """
 
   family: str  # one of FAMILIES; decides the hub's names on import and export, nothing else
   vocab_size: int
@@ -49,6 +87,13 @@ class ModelConfig:
   qkv_bias: bool = False  # Qwen2/2.5
   qk_norm: bool = False  # Qwen3: RMSNorm over head_dim of queries and keys, before the rotation
   tie_embeddings: bool = False
+  mla: MLA | None = None  # DeepSeek-V3
+  moe: MoE | None = None  # DeepSeek-V3
+
+  @property
+  def rope_dim(self) -> int:
+    """Dimensions of a head that are rotated."""
+    return self.mla.qk_rope if self.mla else self.head_dim
 
   def __post_init__(self):
     if self.family not in FAMILIES:
@@ -61,8 +106,26 @@ class ModelConfig:
       raise InputError(
         "model.num_kv_heads", self.num_kv_heads,
         f"It must divide num_heads ({self.num_heads}): each key/value head serves a whole group of query heads.")
-    if self.head_dim % 2:
-      raise InputError("model.head_dim", self.head_dim, "Rotary embedding pairs dimensions: it must be even.")
+    if self.rope_dim % 2:
+      raise InputError("model.mla.qk_rope" if self.mla else "model.head_dim", self.rope_dim,
+                       "Rotary embedding pairs dimensions: it must be even.")
+    if self.mla is not None and (self.head_dim, self.num_kv_heads) != (self.mla.qk_nope + self.mla.qk_rope, self.num_heads):
+      raise InputError("model.head_dim, num_kv_heads", (self.head_dim, self.num_kv_heads),
+                       f"With mla: qk_nope + qk_rope = {self.mla.qk_nope + self.mla.qk_rope}, and num_heads.")
+    if self.moe is not None:
+      _check_experts(self.moe, self.num_layers)
+
+
+def _check_experts(moe: MoE, num_layers: int) -> None:
+  if not 0 <= moe.first_dense < num_layers:
+    raise InputError("model.moe.first_dense", moe.first_dense, f"Give 0 to num_layers - 1 ({num_layers - 1}).")
+  if moe.experts % moe.groups or not 1 <= moe.kept_groups <= moe.groups:
+    raise InputError("model.moe.groups, kept_groups", (moe.groups, moe.kept_groups),
+                     f"groups must divide experts ({moe.experts}), and kept_groups be 1 to groups.")
+  if not 1 <= moe.top_k <= moe.kept_groups * (moe.experts // moe.groups):
+    raise InputError("model.moe.top_k", moe.top_k, "Give at least 1, and no more than the kept groups hold.")
+  if moe.groups > 1 and moe.experts // moe.groups < 2:
+    raise InputError("model.moe.groups", moe.groups, "A group is scored by its two best experts: give it two or more.")
 
 
 @dataclass(frozen=True)

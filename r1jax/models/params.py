@@ -27,45 +27,88 @@ class Weight:
 def weight_table(config: ModelConfig) -> dict:
   """The nested dict of Weight for a decoder; per-layer weights carry a leading `layers` axis.
 
-  V vocabulary, D d_model, L layers, H query heads, K key/value heads, h head_dim, F d_ff.
+  V vocabulary, D d_model. `layers` are all layers; of a mixture of experts those after `dense_layers`, the first few.
   """
-  V, D, L, F = config.vocab_size, config.d_model, config.num_layers, config.d_ff
-  H, K, h = config.num_heads, config.num_kv_heads, config.head_dim
-
-  def per_layer(shape, axes, init):
-    return Weight((L, *shape), ("layers", *axes), init)
-
-  layers = {
-    "attn_norm": per_layer((D,), ("embed",), "ones"),
-    "q": per_layer((D, H, h), ("embed", "q_heads", "head_dim"), D),
-    "k": per_layer((D, K, h), ("embed", "kv_heads", "head_dim"), D),
-    "v": per_layer((D, K, h), ("embed", "kv_heads", "head_dim"), D),
-    "o": per_layer((H, h, D), ("q_heads", "head_dim", "embed"), H * h),
-    "mlp_norm": per_layer((D,), ("embed",), "ones"),
-    "gate": per_layer((D, F), ("embed", "mlp"), D),
-    "up": per_layer((D, F), ("embed", "mlp"), D),
-    "down": per_layer((F, D), ("mlp", "embed"), F),
-  }
-  if config.qkv_bias:
-    layers |= {
-      "q_bias": per_layer((H, h), ("q_heads", "head_dim"), "zeros"),
-      "k_bias": per_layer((K, h), ("kv_heads", "head_dim"), "zeros"),
-      "v_bias": per_layer((K, h), ("kv_heads", "head_dim"), "zeros"),
-    }
-  if config.qk_norm:
-    layers |= {
-      "q_norm": per_layer((h,), ("head_dim",), "ones"),
-      "k_norm": per_layer((h,), ("head_dim",), "ones"),
-    }
+  V, D = config.vocab_size, config.d_model
   table = {
     # Fan-in D: a tied embedding is the output head as well, and RMSNorm takes the scale out of its input role.
     "embed": Weight((V, D), ("vocab_in", "embed"), D),
-    "layers": layers,
     "final_norm": Weight((D,), ("embed",), "ones"),
   }
+  if config.moe is None:
+    table["layers"] = _stacked(config.num_layers, _attention(config) | _mlp(config, config.d_ff))
+  else:
+    if config.moe.first_dense:
+      table["dense_layers"] = _stacked(config.moe.first_dense, _attention(config) | _mlp(config, config.d_ff))
+    table["layers"] = _stacked(config.num_layers - config.moe.first_dense, _attention(config) | _experts(config))
   if not config.tie_embeddings:
     table["head"] = Weight((D, V), ("embed", "vocab"), D)
   return table
+
+
+def stacks(config: ModelConfig) -> tuple[str, ...]:
+  """The stacks of layers in the order of the layers."""
+  return ("dense_layers", "layers") if config.moe is not None and config.moe.first_dense else ("layers",)
+
+
+def _stacked(layers: int, weights: dict[str, Weight]) -> dict[str, Weight]:
+  return {name: Weight((layers, *w.shape), ("layers", *w.axes), w.init) for name, w in weights.items()}
+
+
+def _attention(config: ModelConfig) -> dict[str, Weight]:
+  """One layer's attention. D d_model, H query heads, K key/value heads, h head_dim; of MLA Q, C the latents' sizes."""
+  D, H, K, h = config.d_model, config.num_heads, config.num_kv_heads, config.head_dim
+  weights = {"attn_norm": Weight((D,), ("embed",), "ones"), "mlp_norm": Weight((D,), ("embed",), "ones")}
+  if config.mla is not None:
+    mla, heads = config.mla, ("latent", "q_heads", "head_dim")
+    Q, C = mla.q_lora, mla.kv_lora
+    return weights | {
+      "q_down": Weight((D, Q), ("embed", "latent"), D),
+      "q_latent_norm": Weight((Q,), ("latent",), "ones"),
+      "q_up": Weight((Q, H, h), heads, Q),
+      "kv_down": Weight((D, C + mla.qk_rope), ("embed", "latent"), D),
+      "kv_latent_norm": Weight((C,), ("latent",), "ones"),
+      "kv_up": Weight((C, H, mla.qk_nope + mla.v_dim), heads, C),
+      "o": Weight((H, mla.v_dim, D), ("q_heads", "head_dim", "embed"), H * mla.v_dim),
+    }
+  weights |= {
+    "q": Weight((D, H, h), ("embed", "q_heads", "head_dim"), D),
+    "k": Weight((D, K, h), ("embed", "kv_heads", "head_dim"), D),
+    "v": Weight((D, K, h), ("embed", "kv_heads", "head_dim"), D),
+    "o": Weight((H, h, D), ("q_heads", "head_dim", "embed"), H * h),
+  }
+  if config.qkv_bias:
+    weights |= {
+      "q_bias": Weight((H, h), ("q_heads", "head_dim"), "zeros"),
+      "k_bias": Weight((K, h), ("kv_heads", "head_dim"), "zeros"),
+      "v_bias": Weight((K, h), ("kv_heads", "head_dim"), "zeros"),
+    }
+  if config.qk_norm:
+    weights |= {
+      "q_norm": Weight((h,), ("head_dim",), "ones"),
+      "k_norm": Weight((h,), ("head_dim",), "ones"),
+    }
+  return weights
+
+
+def _mlp(config: ModelConfig, F: int) -> dict[str, Weight]:
+  """A SwiGLU of width F."""
+  D = config.d_model
+  return {"gate": Weight((D, F), ("embed", "mlp"), D), "up": Weight((D, F), ("embed", "mlp"), D),
+          "down": Weight((F, D), ("mlp", "embed"), F)}
+
+
+def _experts(config: ModelConfig) -> dict[str, Weight]:
+  """One layer's router, E routed experts of width F, and the shared ones as one SwiGLU."""
+  D, E, F = config.d_model, config.moe.experts, config.moe.d_ff
+  shared = _mlp(config, config.moe.shared * F) if config.moe.shared else {}
+  return shared | {
+    "router": Weight((D, E), ("embed", "latent"), D),
+    "router_bias": Weight((E,), ("latent",), "zeros"),
+    "expert_gate": Weight((E, D, F), ("experts", "embed", "mlp"), D),
+    "expert_up": Weight((E, D, F), ("experts", "embed", "mlp"), D),
+    "expert_down": Weight((E, F, D), ("experts", "mlp", "embed"), F),
+  }
 
 
 def is_weight(x: Any) -> bool:

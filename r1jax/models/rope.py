@@ -9,8 +9,8 @@ from r1jax.models.config import ModelConfig, RopeScaling
 
 
 def inverse_frequencies(config: ModelConfig) -> tuple[np.ndarray, float]:
-  """(angular frequency of each pair [head_dim / 2] in radians a position, factor on cos and sin)."""
-  freqs = 1.0 / config.rope_theta ** (np.arange(0, config.head_dim, 2, dtype=np.float64) / config.head_dim)
+  """(angular frequency of each pair [rope_dim / 2] in radians a position, factor on cos and sin)."""
+  freqs = 1.0 / config.rope_theta ** (np.arange(0, config.rope_dim, 2, dtype=np.float64) / config.rope_dim)
   scaling = config.rope_scaling
   if scaling is None:
     return freqs, 1.0
@@ -19,7 +19,7 @@ def inverse_frequencies(config: ModelConfig) -> tuple[np.ndarray, float]:
   factor = scaling.attention_factor
   if factor is None:
     factor = 0.1 * math.log(scaling.factor) + 1.0 if scaling.factor > 1 else 1.0
-  return _yarn(freqs, scaling, config.rope_theta, config.head_dim), factor
+  return _yarn(freqs, scaling, config.rope_theta, config.rope_dim), factor
 
 
 def _llama3(freqs: np.ndarray, s: RopeScaling) -> np.ndarray:
@@ -40,7 +40,7 @@ def _yarn(freqs: np.ndarray, s: RopeScaling, theta: float, head_dim: int) -> np.
 
 
 def rope_tables(config: ModelConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """cos and sin [B, T, head_dim / 2] in float32: bfloat16 would round position 257 to 256."""
+  """cos and sin [B, T, rope_dim / 2] in float32: bfloat16 would round position 257 to 256."""
   freqs, factor = inverse_frequencies(config)
   angles = positions.astype(jnp.float32)[:, :, None] * jnp.asarray(freqs, jnp.float32)[None, None, :]
   return jnp.cos(angles) * factor, jnp.sin(angles) * factor

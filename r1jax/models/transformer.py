@@ -1,9 +1,10 @@
-"""The dense decoder of Qwen2/2.5, Qwen3 and Llama 3, as functions of a parameter table.
+"""The decoder of Qwen2/2.5, Qwen3, Llama 3 and DeepSeek-V3, as functions of a parameter table.
 
 Letters: B sequences, T tokens, S cache slots, D d_model, H query heads, K key/value heads, h head_dim, F d_ff,
 V vocabulary, L layers. Layers are scanned. Call under `jax.set_mesh(mesh)`.
 """
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,12 @@ from flax import struct
 from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
 
+from r1jax.models import mla
 from r1jax.models.attention import attend, attend_in_chunks, visible
 from r1jax.models.config import Compute, ModelConfig
-from r1jax.models.params import weight_table
+from r1jax.models.moe import mixture
+from r1jax.models.norm import rms_norm
+from r1jax.models.params import stacks, weight_table
 from r1jax.models.rope import rope_tables, rotate
 from r1jax.sharding import BATCH, ROLLOUT_RULES, partition_spec
 
@@ -27,7 +31,8 @@ POLICIES = {
 class KVCache:
   """Keys (rotated) and values of the slots filled so far.
 
-  k, v: [L, B, S, K, h]. positions: [B, S] int32, the token's position in its sequence, -1 in an empty slot.
+  k, v: [L, B, S, K, h]; with MLA k holds latents [L, B, S, 1, kv_lora + qk_rope] and v nothing [L, B, S, 1, 0].
+  positions: [B, S] int32, the token's position in its sequence, -1 in an empty slot.
   """
 
   k: jax.Array
@@ -36,19 +41,14 @@ class KVCache:
 
 
 def empty_cache(config: ModelConfig, batch: int, slots: int, dtype) -> KVCache:
-  """A cache of `batch` sequences x `slots` slots, split over the batch and tensor axes."""
-  shape = (config.num_layers, batch, slots, config.num_kv_heads, config.head_dim)
-  spec = P(None, BATCH, None, "tensor", None)
-  return KVCache(k=jnp.zeros(shape, dtype, out_sharding=spec), v=jnp.zeros(shape, dtype, out_sharding=spec),
+  """A cache of `batch` sequences x `slots` slots, split over the batch and tensor axes; latents are whole over tensor."""
+  heads, k_size, v_size, axis = config.num_kv_heads, config.head_dim, config.head_dim, "tensor"
+  if config.mla is not None:
+    heads, k_size, v_size, axis = 1, config.mla.kv_lora + config.mla.qk_rope, 0, None
+  k, v = ((config.num_layers, batch, slots, heads, size) for size in (k_size, v_size))
+  spec = P(None, BATCH, None, axis, None)
+  return KVCache(k=jnp.zeros(k, dtype, out_sharding=spec), v=jnp.zeros(v, dtype, out_sharding=spec),
                  positions=jnp.full((batch, slots), -1, jnp.int32, out_sharding=P(BATCH, None)))
-
-
-def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
-  """x / sqrt(mean(x^2) + eps) * scale over the last axis, in float32."""
-  x32 = x.astype(jnp.float32)
-  x32 = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + eps)
-  scale = jax.lax.broadcast_in_dim(scale.astype(jnp.float32), x.shape, (x.ndim - 1,), out_sharding=jax.typeof(x).sharding)
-  return (x32 * scale).astype(x.dtype)
 
 
 def gathered(w: jax.Array, axes: tuple[str, ...], dtype) -> jax.Array:
@@ -74,28 +74,34 @@ def logits(hidden: jax.Array, head: jax.Array) -> jax.Array:
 
 
 def _layer(config: ModelConfig, dtype, axes: dict, x, w, cos, sin, attention: Callable):
-  """One decoder layer. `attention(q, k, v) -> (out [B, T, H, h], carry)` is where training and decoding differ."""
-  w = {name: gathered(w[name], axes[name][1:], dtype) for name in w}
+  """One decoder layer. attention(w, y, cos, sin) -> (out [B, T, H, h], carry) of normed inputs is where training and
+  decoding differ."""
+  w = {name: gathered(w[name], axes[name][1:], jnp.float32 if name.startswith("router") else dtype) for name in w}
   out_spec = P(BATCH, None, None)
 
-  y = rms_norm(x, w["attn_norm"], config.rms_norm_eps)
+  out, carry = attention(w, rms_norm(x, w["attn_norm"], config.rms_norm_eps), cos, sin)
+  x = x + jnp.einsum("btnh,nhd->btd", out, w["o"], out_sharding=out_spec)
+
+  y = rms_norm(x, w["mlp_norm"], config.rms_norm_eps)
+  if "gate" in w:
+    gate = jax.nn.silu(jnp.einsum("btd,df->btf", y, w["gate"]))
+    up = jnp.einsum("btd,df->btf", y, w["up"])
+    x = x + jnp.einsum("btf,fd->btd", gate * up, w["down"], out_sharding=out_spec)
+  return x + mixture(config.moe, y, w) if "router" in w else x, carry
+
+
+def _qkv(config: ModelConfig, w: dict, y, cos, sin) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Rotated queries [B, T, H, h] and keys, and values [B, T, K, h], of grouped-query attention."""
   q, k, v = (jnp.einsum("btd,dnh->btnh", y, w[name]) for name in "qkv")
   if config.qkv_bias:
     q, k, v = q + w["q_bias"][None, None], k + w["k_bias"][None, None], v + w["v_bias"][None, None]
   if config.qk_norm:
     q, k = rms_norm(q, w["q_norm"], config.rms_norm_eps), rms_norm(k, w["k_norm"], config.rms_norm_eps)
-  out, carry = attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
-  x = x + jnp.einsum("btnh,nhd->btd", out, w["o"], out_sharding=out_spec)
-
-  y = rms_norm(x, w["mlp_norm"], config.rms_norm_eps)
-  gate = jax.nn.silu(jnp.einsum("btd,df->btf", y, w["gate"]))
-  up = jnp.einsum("btd,df->btf", y, w["up"])
-  x = x + jnp.einsum("btf,fd->btd", gate * up, w["down"], out_sharding=out_spec)
-  return x, carry
+  return rotate(q, cos, sin), rotate(k, cos, sin), v
 
 
-def _layer_axes(config: ModelConfig) -> dict:
-  return {name: w.axes for name, w in weight_table(config)["layers"].items()}
+def _layer_axes(config: ModelConfig, stack: str) -> dict:
+  return {name: w.axes for name, w in weight_table(config)[stack].items()}
 
 
 def forward(params: dict, config: ModelConfig, compute: Compute, tokens, positions, segment_ids=None) -> jax.Array:
@@ -104,18 +110,25 @@ def forward(params: dict, config: ModelConfig, compute: Compute, tokens, positio
   tokens, positions: [B, T] int32, positions -1 in padding. segment_ids [B, T] keep packed sequences apart; the
   positions of each then start at 0.
   """
-  axes = _layer_axes(config)
   cos, sin = rope_tables(config, positions)
   x = embed(params, config, compute, tokens)
 
-  def body(x, w):
-    def attention(q, k, v):
-      return attend_in_chunks(q, k, v, positions, positions, segment_ids, segment_ids, compute.attention_chunk), None
+  def attention(w, y, cos, sin):
+    if config.mla is None:
+      q, k, v, scale = *_qkv(config, w, y, cos, sin), None
+    else:
+      q, k, v = mla.expanded(config, *mla.project(config, y, w, cos, sin), w["kv_up"])
+      scale = mla.softmax_scale(config)
+    return attend_in_chunks(q, k, v, positions, positions, segment_ids, segment_ids, compute.attention_chunk, scale), None
+
+  def body(x, w, axes):
     return _layer(config, compute.dtype, axes, x, w, cos, sin, attention)
 
-  if compute.remat != "none":
-    body = jax.checkpoint(body, policy=POLICIES[compute.remat], prevent_cse=False)
-  x, _ = jax.lax.scan(body, x, params["layers"])
+  for stack in stacks(config):
+    layer = partial(body, axes=_layer_axes(config, stack))
+    if compute.remat != "none":
+      layer = jax.checkpoint(layer, policy=POLICIES[compute.remat], prevent_cse=False)
+    x, _ = jax.lax.scan(layer, x, params[stack])
   return rms_norm(x, gathered(params["final_norm"], ("embed",), compute.dtype), config.rms_norm_eps)
 
 
@@ -125,28 +138,41 @@ def extend(params: dict, config: ModelConfig, compute: Compute, tokens, position
   The tokens of every sequence go to slots slot .. slot + T - 1. Prefill is T = prompt length at slot 0, a decode
   step is T = 1. tokens, positions: [B, T]; slot: int32 scalar.
   """
-  axes = _layer_axes(config)
   cos, sin = rope_tables(config, positions)
   x = embed(params, config, compute, tokens)
   slot_positions = jax.lax.dynamic_update_slice_in_dim(cache.positions, positions, slot, axis=1)
   mask = visible(positions, slot_positions)
   zero = jnp.zeros((), jnp.int32)
 
-  def body(carry, w):
+  def body(carry, w, axes):
     x, keys, values, layer = carry
 
-    def attention(q, k, v):
-      # Written into the stacked cache in place; the carry of the scan is never copied.
-      start = (layer, zero, jnp.asarray(slot, jnp.int32), zero, zero)
-      new_keys = jax.lax.dynamic_update_slice(keys, k[None].astype(keys.dtype), start)
-      new_values = jax.lax.dynamic_update_slice(values, v[None].astype(values.dtype), start)
-      k_all = jax.lax.dynamic_index_in_dim(new_keys, layer, 0, keepdims=False)
-      v_all = jax.lax.dynamic_index_in_dim(new_values, layer, 0, keepdims=False)
-      return attend(q, k_all, v_all, mask), (new_keys, new_values)
+    def write(cached, new):
+      # Into the stacked cache in place; the carry of the scan is never copied.
+      return jax.lax.dynamic_update_slice(cached, new[None].astype(cached.dtype),
+                                          (layer, zero, jnp.asarray(slot, jnp.int32), zero, zero))
+
+    def of_layer(cached):
+      return jax.lax.dynamic_index_in_dim(cached, layer, 0, keepdims=False)
+
+    def attention(w, y, cos, sin):
+      if config.mla is None:
+        q, k, v = _qkv(config, w, y, cos, sin)
+        written = write(keys, k), write(values, v)
+        return attend(q, *map(of_layer, written), mask), written
+      q_nope, q_rope, latent = mla.project(config, y, w, cos, sin)
+      latents = write(keys, latent)
+      cached = of_layer(latents)
+      out = attend(mla.absorbed(config, q_nope, q_rope, w["kv_up"]), cached, cached[..., :config.mla.kv_lora], mask,
+                   mla.softmax_scale(config))
+      return mla.values_of(config, out, w["kv_up"]), (latents, values)
 
     x, (keys, values) = _layer(config, compute.dtype, axes, x, w, cos, sin, attention)
     return (x, keys, values, layer + 1), None
 
-  (x, keys, values, _), _ = jax.lax.scan(body, (x, cache.k, cache.v, zero), params["layers"])
+  carry = (x, cache.k, cache.v, zero)
+  for stack in stacks(config):
+    carry, _ = jax.lax.scan(partial(body, axes=_layer_axes(config, stack)), carry, params[stack])
+  x, keys, values, _ = carry
   hidden = rms_norm(x, gathered(params["final_norm"], ("embed",), compute.dtype), config.rms_norm_eps)
   return hidden, KVCache(k=keys, v=values, positions=slot_positions)

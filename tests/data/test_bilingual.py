@@ -74,10 +74,12 @@ def test_helpfulness(text, summary, value):
   assert helpfulness(question, summary) == pytest.approx(value)
 
 
-def test_what_is_excluded_does_not_help():
-  question = next(q for q in requests(0, 600) if q.language == "en" and " not " in q.text)
-  excluded = question.text.split(" not ")[1].split()[0]
-  assert helpfulness(question, excluded) == 0.0
+def test_what_was_to_be_among_them_costs_when_it_is_missing():
+  question = next(q for q in requests(0, 600) if q.text.startswith("name 2 fruit with ") and len(q.text.split()) == 5)
+  (included,) = question.text.split()[4:]
+  first, second = [thing for thing in ("apple", "pear", "plum") if thing != included][:2]
+  assert helpfulness(question, f"{included} {first}") == 1.0
+  assert helpfulness(question, f"{first} {second}") == 0.5
 
 
 def test_a_violation_is_anything_unsafe_anywhere():

@@ -1,0 +1,73 @@
+"""DeepSeek-R1: the whole pipeline at the paper's numbers on DeepSeek-V3-Base, 671 billion parameters.
+
+Claim: R1-Zero reaches AIME 2024 77.9, R1 79.8 and MATH-500 97.3, AlpacaEval 2.0 87.6 (Nature 645, 633-638, Table 2).
+
+Command:
+  python -m r1jax run experiments/r1_deepseek_v3.py --set weights=DIR [--stage NAME]
+  Data and judges: as r1_qwen2p5_32b.py, whose stages these are but for what is set here.
+  On a laptop: --smoke, with a random DeepSeek-V3 of a few thousand parameters.
+
+Slice: v5p:8x8x8, 512 chips, mesh fsdp 8 x tensor 8 x expert 8 (the paper had 512 H800). Float32 parameters and Adam's two
+moments are 8.1 TB, a reference 2.7 TB: 21 of 95 GB a chip. While sampling, 20 GB of bf16 weights and 16 rows of latents of
+32,768 tokens, 37 GB; with 65,536 tokens 74 GB, which leaves nothing to spare. Estimated from shapes, not measured.
+State: not run. Checked and lowered from shapes alone on a CPU in every test run. What is missing before it can start:
+reading the hub's FP8 weights (models/huggingface.py does not know the family yet) and more than one host.
+Time: the paper's 198 h for R1-Zero and 80 h for R1 on 512 H800 (V2, appendix B.4.4); here nobody knows.
+Expected: the figures of the claim, from questions like the paper's.
+"""
+from dataclasses import replace
+
+from r1_qwen2p5_32b import (
+  cold_start,
+  cold_start_data,
+  evaluation,
+  experiment,
+  helpful,
+  pairs,
+  r1_zero,
+  rejection,
+  rl_1,
+  rl_2,
+  safety,
+  safety_labels,
+  sft,
+  smoke,
+)
+
+from r1jax.config import Schedule
+from r1jax.models.config import MLA, ModelConfig, MoE, RopeScaling
+from r1jax.sharding import MeshShape
+
+DEEPSEEK_V3 = ModelConfig(  # arXiv 2412.19437, section 4.2, and the hub's config.json
+  family="deepseek_v3", vocab_size=129_280, d_model=7_168, num_layers=61, num_heads=128, num_kv_heads=128, head_dim=192,
+  d_ff=18_432, max_position=163_840, rope_theta=10_000.0,
+  rope_scaling=RopeScaling("yarn", factor=40.0, original_max_position=4_096, attention_factor=1.0),
+  mla=MLA(q_lora=1_536, kv_lora=512, qk_nope=128, qk_rope=64, v_dim=128,
+          softmax_factor=1.3688879454113936**2),  # (0.1 ln 40 + 1)^2
+  moe=MoE(first_dense=3, experts=256, shared=1, top_k=8, d_ff=2_048, groups=8, kept_groups=4, route_scale=2.5))
+
+
+def fitted(stage):
+  """A stage that samples, in pieces that 64 chips a data-parallel part can hold (ours)."""
+  if hasattr(stage, "draws"):
+    return replace(stage, draws=replace(stage.draws, batch=8))
+  return replace(stage, rollout_batch=8, microbatches=64, held_out=replace(stage.held_out, batch=8))
+
+
+r1_zero = replace(
+  r1_zero,
+  optimizer=replace(r1_zero.optimizer, lr=3e-6),  # Nature, Methods, "Training details"
+  max_length=Schedule({0: 32_768, 8_200: 65_536}))  # the same
+stages = (
+  fitted(r1_zero), fitted(cold_start_data), replace(cold_start, microbatches=16), fitted(rl_1), fitted(rejection),
+  replace(sft, microbatches=16), fitted(pairs), replace(helpful, microbatches=32), fitted(safety_labels),
+  replace(safety, microbatches=32), fitted(rl_2), replace(evaluation, benchmarks=tuple(
+    replace(benchmark, batch=8) for benchmark in evaluation.benchmarks)))
+experiment = replace(
+  experiment, name="r1_deepseek_v3", model=DEEPSEEK_V3, stages=stages, mesh=MeshShape(fsdp=8, tensor=8, expert=8))
+
+smoke = replace(
+  smoke, name="r1_deepseek_v3_smoke",
+  model=replace(DEEPSEEK_V3, vocab_size=260, d_model=32, num_layers=3, num_heads=4, num_kv_heads=4, head_dim=12, d_ff=64,
+                max_position=128, rope_scaling=None, mla=MLA(24, 16, 8, 4, 8),
+                moe=MoE(first_dense=1, experts=8, shared=1, top_k=3, d_ff=16, groups=4, kept_groups=2, route_scale=2.5)))
