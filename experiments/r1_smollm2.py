@@ -84,7 +84,8 @@ rl_1 = dataclasses.replace(r1_zero, name="rl_1", start="cold_start",
 rejection = dataclasses.replace(cold_start_data, name="rejection", start="rl_1")
 sft = dataclasses.replace(cold_start, name="sft", documents=Rows("rejection"))
 general_draws = dataclasses.replace(draws, questions=ARENA_HARD, count=24, samples=4)
-pairs = Preferences(name="pairs", start="sft", draws=general_draws, judge=TidinessJudge(), length_tolerance=0.5)
+pairs = Preferences(name="pairs", start="sft", draws=general_draws, judge=TidinessJudge(),
+                    length_tolerance=2.0)  # as they come: what repeats itself is longer, and no pair would be left
 helpful = RewardModel(name="helpful", start="sft", data="pairs", learns=RewardKind.PAIRWISE, reads="summary",
                       template=PROMPT,
                       optimizer=AdamW(lr=6e-6),  # R1, Nature, "Reward design"

@@ -91,8 +91,8 @@ def test_every_program_lowers_on_eight_devices(file):
     for name, program in programs.items():
       text = program.as_text()
       assert f"module @jit_{'scores' if isinstance(stage, RewardModel) and name == 'score' else name} " in text
-      # The layers are scanned: unrolled, the 64 of the 32B would repeat the body as often.
-      assert text.count("stablehlo.dot_general") < 100
+      # The layers are scanned: unrolled, the 64 of the 32B would repeat the body as often. DeepSeek-V3 has two scans.
+      assert text.count("stablehlo.dot_general") < (300 if experiment.model.moe else 100)
 
 
 def test_the_32b_uses_the_papers_numbers():
