@@ -15,18 +15,17 @@ from r1_tiny import SMALL, evaluation, experiment, rl_2, smoke
 
 from r1jax.config import Schedule
 
-# The same stage as r1_tiny's but for the schedule, measured at a quarter of its steps, at their end, and at thrice that.
-quarter = dataclasses.replace(rl_2, name="all_steps_40", steps=40,
+# The same stage as r1_tiny's but for the schedule, measured after as many steps with general questions, and at its end.
+early = dataclasses.replace(rl_2, name="all_steps_40", steps=40,
                               general=dataclasses.replace(rl_2.general, share=Schedule({0: 0.5})))
-whole = dataclasses.replace(quarter, name="all_steps_170", start="all_steps_40", steps=130)
-thrice = dataclasses.replace(quarter, name="all_steps_510", start="all_steps_170", steps=340)
+whole = dataclasses.replace(early, name="all_steps_170", start="all_steps_40", steps=130)
 experiment = dataclasses.replace(
   experiment, name="ablate_model_reward_all_steps",
-  stages=(*experiment.stages[:experiment.stages.index(rl_2) + 1], quarter, whole, thrice, dataclasses.replace(
-    evaluation, policies=("sft", "rl_2", "all_steps_40", "all_steps_170", "all_steps_510"))))
+  stages=(*experiment.stages[:experiment.stages.index(rl_2) + 1], early, whole, dataclasses.replace(
+    evaluation, policies=("sft", "rl_2", "all_steps_40", "all_steps_170"))))
 
 # Without reward models, whose data need a policy that is right at times.
 smoke = dataclasses.replace(
   smoke, name="ablate_model_reward_all_steps_smoke",
-  stages=(*smoke.stages[:2], dataclasses.replace(quarter, start="r1_zero", general=None, **SMALL), dataclasses.replace(
+  stages=(*smoke.stages[:2], dataclasses.replace(early, start="r1_zero", general=None, **SMALL), dataclasses.replace(
     smoke.stages[-1], policies=("r1_zero", "all_steps_40"))))

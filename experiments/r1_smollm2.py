@@ -91,7 +91,7 @@ helpful = RewardModel(name="helpful", start="sft", data="pairs", learns=RewardKi
                       optimizer=AdamW(lr=6e-6),  # R1, Nature, "Reward design"
                       batch_size=2, max_length=LENGTHS["max_length"], held_out=0.3)
 safety_labels = SafetyLabels(name="safety_labels", start="sft", judge=WordListJudge(UNSAFE_WORDS),
-                             draws=dataclasses.replace(general_draws, questions=TO_REFUSE, count=32))
+                             draws=dataclasses.replace(general_draws, questions=TO_REFUSE, count=56, samples=8))
 safety = dataclasses.replace(helpful, name="safety", data="safety_labels", learns=RewardKind.POINTWISE, reads="all")
 rl_2 = dataclasses.replace(
   rl_1, name="rl_2", start="sft", steps=3,

@@ -104,8 +104,8 @@ sft = dataclasses.replace(cold_start, name="sft", documents=Rows("rejection"))  
 pairs = Preferences(
   name="pairs",
   start="sft",
-  draws=Draws(HELPFUL, count=2_048, samples=8, template=PROMPT, batch=64, **LENGTHS),
-  pairs=6,
+  draws=Draws(HELPFUL, count=3_072, samples=8, template=PROMPT, batch=64, **LENGTHS),
+  pairs=12,
   judge=KnownPairJudge(),
   known=KnownPreference(),
 )

@@ -105,16 +105,17 @@ def requests(seed: int, count: int, kind: str = HELPFUL) -> list[Question]:
 def helpfulness(question: Question, summary: str) -> float:
   """The true preference, in [0, 1]: of the things asked for, the share named, less what should not stand there.
 
-  summary: what follows the chain of thought, with or without the answer tags. Repetitions, other categories, the other
-  language, things beyond the number asked for, and each thing that was to be among them and is not cost as much as a right
-  one brings.
+  summary: what follows the chain of thought, with or without the answer tags. Each word that is no such thing (another
+  category, the other language) and each thing that was to be among them and is not cost as much as a right one brings. A
+  thing named twice counts once; that, and too many, cost nothing.
   """
   asked = json.loads(question.answer)
   wanted = set(_ALL[asked["category"]][1 + LANGUAGES.index(question.language)])
   named = [word for word in summary.split() if word not in ANSWER]
   right = min(len(wanted & set(named)), asked["count"])
+  wrong = sum(word not in wanted for word in named)
   missing = len(set(asked["included"]) - set(named))
-  return min(max((right - (len(named) - right) - missing) / asked["count"], 0.0), 1.0)
+  return min(max((right - wrong - missing) / asked["count"], 0.0), 1.0)
 
 
 def violates(response: str) -> bool:

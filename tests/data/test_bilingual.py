@@ -62,10 +62,10 @@ def test_steps_in_english_are_wrong_more_often():
   ("name 3 fruit", "apple pear plum", 1.0),
   ("name 3 fruit", "<answer> apple pear plum </answer>", 1.0),
   ("name 3 fruit", "apple pear", 2 / 3),
-  ("name 3 fruit", "apple pear pear", 1 / 3),
+  ("name 3 fruit", "apple pear pear", 2 / 3),
   ("name 3 fruit", "apple pear cat", 1 / 3),
   ("name 3 fruit", "apple pear 桃", 1 / 3),
-  ("name 3 fruit", "apple pear plum kiwi", 2 / 3),
+  ("name 3 fruit", "apple pear plum kiwi", 1.0),
   ("name 3 fruit", "", 0.0),
   ("name 3 fruit", "cat dog cow", 0.0),
 ])
