@@ -14,7 +14,10 @@ import pytest
 from test_resume import arrays, lines, reached, start, timeless
 
 from r1jax.errors import InputError
+from r1jax.sharding import make_mesh
+from r1jax.stages import runner
 from r1jax.stages.context import DATA, REPORT
+from r1jax.stages.preferences import balanced
 from r1jax.stages.runner import experiment_tokenizer, run_experiment
 
 small = importlib.import_module("small_pipeline").experiment
@@ -44,6 +47,12 @@ def whole(tmp_path_factory, cache):
   process = start(run_dir, cache, "small_pipeline.py")
   assert process.wait(timeout=900) == 0, Path(f"{run_dir}.log").read_text()
   return run_dir
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+  """Runs in this process are on one device, as those in processes of their own."""
+  monkeypatch.setattr(runner, "make_mesh", lambda shape: make_mesh(shape, jax.devices()[:1]))
 
 
 MOMENTS = {
@@ -127,7 +136,7 @@ def test_general_questions_come_at_their_step_and_are_scored_by_their_models(who
   assert late and any("reward/helpful" in line for line in late) and all("reward/accuracy" in line for line in late)
 
 
-def test_finished_stages_are_taken_over_bit_for_bit(whole, tmp_path):
+def test_finished_stages_are_taken_over_bit_for_bit(whole, tmp_path, one_device):
   cut = dataclasses.replace(small, name="cut", stages=small.stages[:4])
   summary = run_experiment(cut, tmp_path / "run", reuse=whole)
   assert all(s["taken_over_from"] == str(whole) for s in summary["stages"].values())
@@ -137,7 +146,7 @@ def test_finished_stages_are_taken_over_bit_for_bit(whole, tmp_path):
   assert datasets(tmp_path / "run")["cold_start_data.jsonl"] == datasets(whole)["cold_start_data.jsonl"]
 
 
-def test_a_stage_of_another_config_is_not_taken_over(whole, tmp_path):
+def test_a_stage_of_another_config_is_not_taken_over(whole, tmp_path, one_device):
   base, r1_zero, *_ = small.stages
   other = dataclasses.replace(small, stages=(base, dataclasses.replace(r1_zero, steps=2)))
   summary = run_experiment(other, tmp_path / "run", reuse=whole)
@@ -148,15 +157,15 @@ def test_a_stage_of_another_config_is_not_taken_over(whole, tmp_path):
 def test_swapping_what_the_judge_is_shown_first_changes_no_label(whole):
   """The judge favours what comes first; four queries, swapped at random, even that out."""
   rows = [json.loads(line) for line in datasets(whole)["pairs.jsonl"].splitlines()]
-  better = np.mean([row["preference_chosen"] > row["preference_rejected"] for row in rows])
-  assert better > 0.9
+  agreed = np.mean([row["preference_chosen"] >= row["preference_rejected"] for row in rows])
+  assert len(rows) > 20 and agreed > 0.9
 
 
 def stages_with(**changes):
   return tuple(dataclasses.replace(s, **changes[s.name]) if s.name in changes else s for s in small.stages)
 
 
-def test_no_rows_left_is_an_error_that_counts(whole, tmp_path):
+def test_no_rows_left_is_an_error_that_counts(whole, tmp_path, one_device):
   curate = small.stage("cold_start_data")
   strict = dataclasses.replace(curate, refiner=None, filters=dataclasses.replace(curate.filters, fewest_words=1_000))
   experiment = dataclasses.replace(small, stages=(*small.stages[:2], strict))
@@ -165,7 +174,7 @@ def test_no_rows_left_is_an_error_that_counts(whole, tmp_path):
   assert not (tmp_path / "run" / "datasets" / "cold_start_data.jsonl").exists()
 
 
-def test_a_missing_input_is_named(whole, tmp_path):
+def test_a_missing_input_is_named(whole, tmp_path, one_device):
   experiment = dataclasses.replace(small, stages=small.stages[:4])
   run_experiment(experiment, tmp_path / "run", reuse=whole)
   summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -199,7 +208,6 @@ def test_general_questions_need_a_model_each():
 
 
 def test_every_program_can_be_lowered_from_shapes():
-  from r1jax.sharding import make_mesh
   mesh = make_mesh(small.mesh, jax.devices()[:1])
   for stage in small.stages:
     programs = stage.programs(small, mesh)
@@ -207,7 +215,6 @@ def test_every_program_can_be_lowered_from_shapes():
 
 
 def test_lengths_are_balanced_by_leaving_out_the_most_unequal_pairs():
-  from r1jax.stages.preferences import balanced
   rng = random.Random(0)
   def response(n):
     return f"<think> a </think> <answer> {'w ' * n}</answer>"
