@@ -13,13 +13,11 @@ import dataclasses
 
 from r1_tiny import SMALL, base, cold_start, cold_start_data, evaluation, experiment, r1_zero, rl_1, smoke
 
-# Twice the steps of r1_tiny's stage: what is lost is lost slowly.
-with_reward = dataclasses.replace(rl_1, name="with_reward", steps=160)
-without_reward = dataclasses.replace(with_reward, name="without_reward", rewards=r1_zero.rewards)
+without_reward = dataclasses.replace(rl_1, name="without_reward", start="cold_start", rewards=r1_zero.rewards)
 experiment = dataclasses.replace(
   experiment, name="ablate_language_reward",
-  stages=(base, r1_zero, cold_start_data, cold_start, with_reward, without_reward, dataclasses.replace(
-    evaluation, policies=("cold_start", "with_reward", "without_reward"), models=(), benchmarks=evaluation.benchmarks[:1])))
+  stages=(base, r1_zero, cold_start_data, cold_start, rl_1, without_reward, dataclasses.replace(
+    evaluation, policies=("cold_start", "rl_1", "without_reward"), models=(), benchmarks=evaluation.benchmarks[:1])))
 
 smoke = dataclasses.replace(
   smoke, name="ablate_language_reward_smoke",
