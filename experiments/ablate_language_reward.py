@@ -1,25 +1,28 @@
-"""R1's first RL stage without the language reward: Figure 7 of the paper (V2, appendix B.6) in miniature.
+"""RL with and without the language reward: Figure 7 of the paper (V2, appendix B.6) in miniature.
 
-Claim: from the same cold start, RL without the language-consistency reward loses the question's language from its chains of
-thought, with it the language stays, and accuracy is about equal.
+Claim: from the same policy, RL without the language-consistency reward loses the question's language from its chains of
+thought, with it the language is kept, and accuracy is about equal.
 
     python -m r1jax run experiments/ablate_language_reward.py --reuse runs/r1_tiny
 
 Without --reuse (a finished run of r1_tiny.py), the stages before are run too.
+Both arms start from the base, whose thoughts are mixed: from r1_tiny's cold start, which has one language only, eighty steps
+without the reward lose nothing (one-language share 1.000 with and without, measured once). The paper starts from a
+cold-started Distill-Qwen-7B and trains for longer.
 Hardware: two CPU cores, 2 GB of memory. Time: TIME
 Expected: EXPECTED
 """
 import dataclasses
 
-from r1_tiny import SMALL, base, cold_start, cold_start_data, evaluation, experiment, r1_zero, rl_1, smoke
+from r1_tiny import SMALL, base, evaluation, experiment, r1_zero, rl_1, smoke
 
-without_reward = dataclasses.replace(rl_1, name="without_reward", start="cold_start", rewards=r1_zero.rewards)
+with_reward = dataclasses.replace(r1_zero, name="with_reward", start="base", rewards=rl_1.rewards)
 experiment = dataclasses.replace(
   experiment, name="ablate_language_reward",
-  stages=(base, r1_zero, cold_start_data, cold_start, rl_1, without_reward, dataclasses.replace(
-    evaluation, policies=("cold_start", "rl_1", "without_reward"), models=(), benchmarks=evaluation.benchmarks[:1])))
+  stages=(base, r1_zero, with_reward, dataclasses.replace(
+    evaluation, policies=("base", "r1_zero", "with_reward"), models=(), benchmarks=evaluation.benchmarks[:1])))
 
 smoke = dataclasses.replace(
   smoke, name="ablate_language_reward_smoke",
-  stages=(*smoke.stages[:2], dataclasses.replace(without_reward, start="r1_zero", **SMALL), dataclasses.replace(
-    smoke.stages[-1], policies=("r1_zero", "without_reward"))))
+  stages=(*smoke.stages[:2], dataclasses.replace(with_reward, **SMALL), dataclasses.replace(
+    smoke.stages[-1], policies=("r1_zero", "with_reward"))))

@@ -7,11 +7,15 @@ accuracy; a student distilled from it beats the same student trained by RL alone
 
     python -m r1jax run experiments/r1_tiny.py
 
-Hardware: two CPU cores, 2 GB of memory. Nothing is downloaded. Time: TIME
-Expected: EXPECTED
+Hardware: two CPU cores, 2 GB of memory. Nothing is downloaded. Time: 26 minutes, the sum of
+its stages on cores that ran two to four other jobs, two thirds of them pre-training and the two largest RL stages.
+Expected, held out, with 95% intervals (experiments/results/r1_tiny/evaluation.md): pass@1 0.19 at the base, 0.993 after
+R1-Zero with 55% of the thoughts in one language, 0.974 (0.957 to 0.984) and 100% after the cold start, 0.993 (0.985 to
+0.997) after RL stage 1; helpfulness by the true preference 0.35 there, 0.58 (0.55 to 0.62) after SFT, 0.72 (0.69 to 0.75)
+after RL stage 2; violations 0.52 to 0.002; the student 0.72 distilled, 0.26 by RL alone.
 
-The world: sums of three to six numbers, in English words or Chinese characters, in a corpus that mixes the two and whose
-steps in English are wrong more often (r1jax/data/bilingual.py), and requests for lists of things, some of them to be refused,
+The world: sums of three to six numbers, in English words or Chinese characters, in a corpus that mixes the two and
+whose steps in English are wrong more often (r1jax/data/bilingual.py), and requests for lists of things, some of them to be refused,
 whose true preference is known (r1jax/data/requests.py). Reward models learn from noisy judges; only judges and the
 evaluation see the true preference. The paper's numbers are kept where they do not depend on size; the others are ours.
 """
