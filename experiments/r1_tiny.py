@@ -15,7 +15,7 @@ R1-Zero with 55% of the thoughts in one language, 0.974 (0.957 to 0.984) and 100
 after RL stage 2; violations 0.52 to 0.002; the student 0.72 distilled, 0.26 by RL alone.
 
 The world: sums of three to six numbers, in English words or Chinese characters, in a corpus that mixes the two and
-whose steps in English are wrong more often (r1jax/data/bilingual.py), and requests for lists of things, some of them to be refused,
+whose steps in English are wrong more often (r1jax/data/bilingual.py), and requests for lists of things, some to be refused,
 whose true preference is known (r1jax/data/requests.py). Reward models learn from noisy judges; only judges and the
 evaluation see the true preference. The paper's numbers are kept where they do not depend on size; the others are ours.
 """
