@@ -9,8 +9,9 @@ Without --reuse (a finished run of r1_tiny.py), the stages before are run too.
 Both arms start from the base, whose thoughts are mixed: from r1_tiny's cold start, which has one language only, eighty steps
 without the reward lose nothing (one-language share 1.000 with and without, measured once). The paper starts from a
 cold-started Distill-Qwen-7B and trains for longer.
-Hardware: two CPU cores, 2 GB of memory. Time: TIME
-Expected: EXPECTED
+Hardware: two CPU cores, 2 GB of memory. Time: 3 minutes after r1_tiny, on shared cores.
+Expected: share of the question's language 0.87 at the base, 0.59 (0.56 to 0.63) without the reward, 1.00 (0.99 to 1.00) with
+it; pass@1 0.994 (0.983 to 0.998) without, 0.976 (0.960 to 0.985) with: experiments/results/ablate_language_reward.
 """
 import dataclasses
 
