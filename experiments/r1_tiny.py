@@ -74,7 +74,7 @@ r1_zero = GRPO(
   template=PROMPT,
   held_out=HeldOut(questions=256, batch=128),
   optimizer=AdamW(lr=2e-4, warmup_steps=10),
-  steps=80,
+  steps=120,
   questions_per_step=16,  # the paper's 32, halved for two cores
   group_size=8,  # the paper's 16, halved
   minibatches=1,  # the paper's 16 updates a rollout would make 5 rollouts of this run
@@ -89,7 +89,7 @@ r1_zero = GRPO(
 cold_start_data = Curate(
   name="cold_start_data",
   start="r1_zero",
-  draws=Draws(SUMS, count=512, samples=4, template=PROMPT, batch=64, **LENGTHS),  # temperature 1: V2, B.3.2
+  draws=Draws(SUMS, count=256, samples=4, template=PROMPT, batch=64, **LENGTHS),  # temperature 1: V2, B.3.2
   filters=READABLE,
   refiner=RuleRefiner(glossary()),
   per_question=2,
@@ -106,6 +106,7 @@ cold_start = SFT(
 )
 rl_1 = dataclasses.replace(
   r1_zero, name="rl_1", start="cold_start",
+  optimizer=AdamW(lr=1e-4, warmup_steps=10),  # half of R1-Zero's: what is nearly right already is lost to its noise
   rewards=(("accuracy", 1.0), ("format", 1.0), ("language", 1.0)))  # "directly adding it": R1, Nature, equation 7
 rejection = Curate(
   name="rejection",
@@ -135,7 +136,7 @@ helpful = RewardModel(
   template=PROMPT,
   optimizer=AdamW(lr=1e-3, warmup_steps=10, cosine=True, final_lr=1e-4),
   batch_size=32,  # the paper's 256 would make a handful of updates
-  max_length=64,
+  max_length=32,  # of question and summary
 )
 safety_labels = SafetyLabels(
   name="safety_labels",
@@ -143,7 +144,8 @@ safety_labels = SafetyLabels(
   draws=Draws((UNSAFE, HELPFUL), count=768, samples=4, template=PROMPT, batch=64, **LENGTHS),
   judge=KnownSafetyJudge(),
 )
-safety = dataclasses.replace(helpful, name="safety", data="safety_labels", learns=RewardKind.POINTWISE, reads="all")
+safety = dataclasses.replace(helpful, name="safety", data="safety_labels", learns=RewardKind.POINTWISE, reads="all",
+                             max_length=64)
 rl_2 = dataclasses.replace(
   rl_1, name="rl_2", start="sft",
   steps=170,  # of the paper's 1,700

@@ -55,6 +55,19 @@ def mean_share(shares: np.ndarray) -> Accuracy:
   return _estimate(shares.mean(axis=1), samples=shares.size)
 
 
+def mean_score(scores: np.ndarray) -> tuple[float, float, float]:
+  """(mean, low, high) of values on any scale, [questions, k]: mean -+ 1.96 standard errors between questions.
+
+  Raises InputError for another shape, or fewer than two questions, which have no spread.
+  """
+  scores = np.asarray(scores, dtype=float)
+  if scores.ndim != 2 or scores.shape[0] < 2 or scores.shape[1] == 0:
+    raise InputError("scores", f"array of shape {scores.shape}", "Give [questions, k], of at least two questions.")
+  of_questions = scores.mean(axis=1)
+  mean, error = float(of_questions.mean()), float(of_questions.std(ddof=1)) / math.sqrt(len(of_questions))
+  return mean, mean - _Z * error, mean + _Z * error
+
+
 def pass_at_k(correct: np.ndarray, k: int) -> Accuracy:
   """Share of questions with a right answer among k samples, unbiased from n >= k samples of each.
 

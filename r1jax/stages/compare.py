@@ -14,7 +14,7 @@ from r1jax.data.requests import KnownPreference
 from r1jax.data.templates import Template
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
-from r1jax.evaluation.accuracy import mean_share, pass_at_1
+from r1jax.evaluation.accuracy import mean_score, mean_share, pass_at_1
 from r1jax.files import write_atomically
 from r1jax.rewards.kinds import GENERAL
 from r1jax.rewards.language import BY_SCRIPT, language_reward
@@ -79,8 +79,9 @@ class Compare:
                          f"({self.max_prompt_length}), and at most max_position of {name} ({longest}).")
     for benchmark in self.benchmarks:
       check_source(benchmark.source)
-      if min(benchmark.questions, benchmark.samples, benchmark.batch) < 1:
-        raise InputError(f"{where}.{benchmark.name}", "questions, samples or batch below 1", "Give at least 1 of each.")
+      if benchmark.questions < 2 or min(benchmark.samples, benchmark.batch) < 1:
+        raise InputError(f"{where}.{benchmark.name}", f"{benchmark.questions} questions, {benchmark.samples} samples, batch "
+                         f"{benchmark.batch}", "Give at least 2 questions, whose spread makes intervals, and 1 of the rest.")
 
   def check_mesh(self, mesh) -> None:
     """Any mesh will do; a batch is padded."""
@@ -164,7 +165,8 @@ class Compare:
       found |= estimate("violations", [float(self.known.violates(s.prefill + s.response)) for s in samples])
     for kind in kinds & set(GENERAL):
       if all(kind in s.parts for s in scores):
-        found["model_score"] = float(np.mean([s.parts[kind] for s in scores]))
+        values = np.array([s.parts[kind] for s in scores]).reshape(-1, benchmark.samples)
+        found |= zip(("model_score", "model_score_low", "model_score_high"), mean_score(values), strict=True)
     return found
 
   def programs(self, experiment: Experiment, mesh) -> dict[str, Any]:

@@ -27,6 +27,8 @@ from r1jax.stages.draws import Draws, about_rows, connected
 from r1jax.stages.policy import scoring_samples
 from r1jax.stages.sft import Documents
 
+_TRIES = 10  # documents of an endless source that are looked at for each one that is wanted
+
 
 @dataclass(frozen=True)
 class Others:
@@ -47,7 +49,8 @@ class Curate:
   filters: what each row has to pass. refiner: translates and tidies what is right but drops out only for its language, and
   all other rows too where refine_all; what comes back has to be right and pass all filters, or the row is left out.
   per_question: most rows of one question. evaluation: sets that are measured on, besides the held-out questions of `draws`;
-  a row that shares ten words in a row with one of their questions is left out (V2, appendix D.1).
+  a row, of `others` too, that shares ten words in a row with one of their questions or answers is left out (V2, appendix
+  D.1).
   """
 
   draws: Draws
@@ -101,10 +104,12 @@ class Curate:
     with (RuleRewards({"accuracy": 1.0}, workers=self.verifier_workers, timeout_seconds=self.verifier_seconds) as rules,
           connected(self.judge, context.run_dir) as judge, connected(self.refiner, context.run_dir) as refine):
       units = self.draws.collect(self.name, context, lambda *batch: self._unit(rules, judge, refine, *batch))
-    rows, counts = self._chosen(context, units.rows, units.counts)
+    measured = self._measured(context)
+    rows, counts = self._chosen(measured, units.rows, units.counts)
     about = about_rows(self.name, len(rows), counts)
     if self.others is not None:
-      others = self._others(context, round(len(rows) * self.others.per_reasoning[0] / self.others.per_reasoning[1]))
+      share, of = self.others.per_reasoning
+      others = self._others(context, measured, round(len(rows) * share / of))
       about |= {"rows": len(rows) + len(others), "rows_reasoning": len(rows), "rows_other": len(others)}
       rows += others
     units.finish(self.name, rows, about)
@@ -168,36 +173,53 @@ class Curate:
         kept.append((i, new, old))
     return kept
 
-  def _chosen(self, context: Context, rows: list[Row], counts: Counter) -> tuple[list[Row], Counter]:
+  def _measured(self, context: Context) -> NGrams:
+    """What the rows must not share: questions and answers that are measured on."""
+    data_dir = context.run_dir / "data"
+    questions = list(load_questions(self.draws.questions, "held_out", data_dir))
+    for source in self.evaluation:
+      questions += load_questions(source, "all", data_dir)
+    return NGrams(text for q in questions for text in (q.text, q.answer))
+
+  def _chosen(self, measured: NGrams, rows: list[Row], counts: Counter) -> tuple[list[Row], Counter]:
     """The rows without duplicates and without what evaluation sets share."""
     rows, duplicates = deduplicate(rows, lambda row: (row["question"], row["response"]))
-    data_dir = context.run_dir / "data"
-    measured = [q.text for q in load_questions(self.draws.questions, "held_out", data_dir)]
-    measured += [q.text for source in self.evaluation for q in load_questions(source, "all", data_dir)]
-    measured = NGrams(measured)
-    clean = [row for row in rows if not measured.overlaps(row["question"])]
+    clean = [row for row in rows if not _contaminated(measured, row)]
     return clean, counts + Counter(duplicates=duplicates, contaminated=len(rows) - len(clean))
 
-  def _others(self, context: Context, count: int) -> list[Row]:
-    """The first `count` of the other data, as rows with provenance."""
-    documents = self.others.documents
+  def _others(self, context: Context, measured: NGrams, count: int) -> list[Row]:
+    """The first `count` of the other data that evaluation sets do not share, as rows with provenance."""
+    documents, found = self.others.documents, []
     if isinstance(documents, Rows):
-      found = documents.read(context.run_dir)
+      rows = documents.read(context.run_dir)
+      for i, row in enumerate(rows):
+        if len(found) < count and not _contaminated(measured, row):
+          found.append({**row, "provenance": {"stage": self.name, "other": i}})
       if len(found) < count:
-        raise InputError(f"stages.{self.name}.others", f"{len(found)} rows, and the proportion asks for {count}",
-                         "Give more rows, or another per_reasoning.")
-      return [{**row, "provenance": {"stage": self.name, "other": i}} for i, row in enumerate(found[:count])]
-    rows = []
-    for i in range(count):
-      question, response = documents.document(i)
-      rows.append({"question": question, "response": response,
-                   "provenance": {"stage": self.name, "source": type(documents).__name__, "document": i}})
-    return rows
+        raise InputError(f"stages.{self.name}.others", f"{len(found)} of {len(rows)} rows share nothing with what is "
+                         f"measured on, and the proportion asks for {count}", "Give more rows, or another per_reasoning.")
+      return found
+    number = 0
+    while len(found) < count:
+      if number > _TRIES * (count + 1):
+        raise InputError(f"stages.{self.name}.others", f"{len(found)} of {number} documents share nothing with what is "
+                         "measured on", "Give documents that are not measured on.")
+      question, response = documents.document(number)
+      row = {"question": question, "response": response,
+             "provenance": {"stage": self.name, "source": type(documents).__name__, "document": number}}
+      number += 1
+      if not _contaminated(measured, row):
+        found.append(row)
+    return found
 
   def programs(self, experiment: Experiment, mesh) -> dict[str, Any]:
     """generate, lowered from shapes alone."""
     self.check_mesh(mesh)
     return self.draws.program(experiment, experiment.model_of(self), experiment.compute, mesh)
+
+
+def _contaminated(measured: NGrams, row: Row) -> bool:
+  return measured.overlaps(row["question"]) or measured.overlaps(row["response"])
 
 
 def _right(rules: RuleRewards, judge: Callable | None, questions: list[Question], samples: list[Sample],

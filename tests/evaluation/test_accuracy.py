@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from r1jax.errors import InputError
-from r1jax.evaluation.accuracy import cons_at_k, majority_answer, pass_at_1, pass_at_k, wilson
+from r1jax.evaluation.accuracy import cons_at_k, majority_answer, mean_score, pass_at_1, pass_at_k, wilson
 
 
 def test_wilson_by_hand():
@@ -124,3 +124,13 @@ def test_the_interval_holds_the_share_at_both_ends(questions):
   for right in (0.0, 1.0):
     found = pass_at_1(np.full((questions, 1), right))
     assert found.low <= found.mean <= found.high
+
+
+def test_a_mean_score_by_hand():
+  # Questions of means 1, 3 and 5: standard deviation 2, standard error 2 / sqrt(3).
+  mean, low, high = mean_score(np.array([[0.0, 2.0], [3.0, 3.0], [4.0, 6.0]]))
+  assert mean == 3.0
+  assert (low, high) == (pytest.approx(3 - 1.959964 * 2 / 3**0.5), pytest.approx(3 + 1.959964 * 2 / 3**0.5))
+  for shape in ((1, 4), (3, 0), (3,)):
+    with pytest.raises(InputError, match="at least two questions"):
+      mean_score(np.zeros(shape))

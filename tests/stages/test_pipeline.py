@@ -7,20 +7,27 @@ import random
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 from test_resume import arrays, lines, reached, start, timeless
 
+from r1jax.curation.datasets import Rows
+from r1jax.data.prompts import load_questions
+from r1jax.data.requests import requests
 from r1jax.errors import InputError
 from r1jax.sharding import make_mesh
 from r1jax.stages import runner
 from r1jax.stages.context import DATA, REPORT
+from r1jax.stages.curate import Others
 from r1jax.stages.preferences import balanced
 from r1jax.stages.runner import experiment_tokenizer, run_experiment
 
 small = importlib.import_module("small_pipeline").experiment
+# Its fixtures are whole runs: one worker of pytest-xdist makes them once.
+pytestmark = pytest.mark.xdist_group("pipeline")
 POLICIES = [s.name for s in small.stages if s.kind not in (DATA, REPORT)]
 
 
@@ -159,6 +166,42 @@ def test_swapping_what_the_judge_is_shown_first_changes_no_label(whole):
   rows = [json.loads(line) for line in datasets(whole)["pairs.jsonl"].splitlines()]
   agreed = np.mean([row["preference_chosen"] >= row["preference_rejected"] for row in rows])
   assert len(rows) > 20 and agreed > 0.9
+
+
+def test_which_answer_is_shown_as_a_changes_nothing():
+  """A judge without a favourite place gives all four queries of a pair one verdict, whichever way they were swapped."""
+  stage, (question,) = small.stage("pairs"), requests(seed=0, count=1)
+  shown = set()
+
+  def judge(comparisons):
+    shown.update((c.a, c.b) for c in comparisons)
+    return [float(np.sign(len(c.a) - len(c.b))) * 2 for c in comparisons]
+
+  texts = [f"<think> a </think> <answer> {'w ' * n}</answer>" for n in (1, 2, 3, 4)]
+  rollouts = SimpleNamespace(stopped=np.ones(4, bool))
+  rows, counts = dataclasses.replace(stage, pairs=6)._unit(judge, 0, [question], rollouts, texts)
+  assert len(rows) == counts["pairs"] == 6 and counts["judge_changed_its_mind"] == 0
+  assert any((b, a) in shown for a, b in shown), "both orders are asked"
+  for row in rows:
+    assert len(row["chosen"]) > len(row["rejected"]) and set(map(abs, row["verdicts"])) == {2.0}
+    assert len(set(row["verdicts"])) == 1
+
+
+def test_other_data_that_is_measured_on_is_left_out(whole, tmp_path, one_device):
+  held_out = [q.text for q in load_questions(small.stage("rejection").draws.questions, "held_out", whole / "data")]
+  fine = [{"question": f"say {i}", "response": "so"} for i in range(500)]
+  dirty = [{"question": held_out[0], "response": "so"}, {"question": "say it", "response": held_out[1]}]
+  file = tmp_path / "others.jsonl"
+  file.write_text("".join(json.dumps(row) + "\n" for row in dirty + fine))
+  curate = dataclasses.replace(small.stage("cold_start_data"), others=Others(Rows(path=str(file)), per_reasoning=(1, 1)))
+  experiment = dataclasses.replace(small, stages=(*small.stages[:2], curate))
+  run_experiment(experiment, tmp_path / "run", reuse=whole)
+  rows = [json.loads(line) for line in datasets(tmp_path / "run")["cold_start_data.jsonl"].splitlines()]
+  others = [row["provenance"]["other"] for row in rows if "other" in row["provenance"]]
+  assert others == list(range(2, 2 + len(rows) // 2)) and len(others) * 2 == len(rows)
+  file.write_text("".join(json.dumps(row) + "\n" for row in dirty))
+  with pytest.raises(InputError, match="0 of 2 rows share nothing"):
+    run_experiment(experiment, tmp_path / "again", reuse=whole)
 
 
 def stages_with(**changes):
