@@ -5,14 +5,14 @@ import importlib
 import json
 import random
 import signal
-import time
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
-from test_resume import arrays, lines, reached, start, timeless
+from test_resume import arrays, finish, killed_at, lines, reached, start, timeless
 
 from r1jax.curation.datasets import Rows
 from r1jax.data.prompts import load_questions
@@ -51,8 +51,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, cache):
   run_dir = tmp_path_factory.mktemp("whole") / "run"
-  process = start(run_dir, cache, "small_pipeline.py")
-  assert process.wait(timeout=900) == 0, Path(f"{run_dir}.log").read_text()
+  finish(run_dir, cache, "small_pipeline.py")
   return run_dir
 
 
@@ -74,18 +73,7 @@ MOMENTS = {
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory, cache, whole):
-  run_dir = tmp_path_factory.mktemp("killed") / "run"
-  for name, met in MOMENTS.items():
-    process, deadline = start(run_dir, cache, "small_pipeline.py"), time.time() + 600
-    while not met(run_dir):
-      assert process.poll() is None, f"ended before the moment {name!r}:\n" + Path(f"{run_dir}.log").read_text()
-      assert time.time() < deadline, name
-      time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, f"too late to kill it {name}"
-  process = start(run_dir, cache, "small_pipeline.py")
-  assert process.wait(timeout=900) == 0, Path(f"{run_dir}.log").read_text()
-  return run_dir
+  return killed_at(MOMENTS, tmp_path_factory.mktemp("killed") / "run", cache, "small_pipeline.py")
 
 
 @pytest.mark.slow
@@ -102,6 +90,28 @@ def test_a_killed_pipeline_makes_the_same_data_and_measures_the_same(whole, kill
   assert datasets(whole) == datasets(killed)
   assert not any(name.endswith((".partial.jsonl", ".partial.json", ".tmp")) for name in datasets(killed))
   assert timeless(lines(whole)) == timeless(lines(killed))
+
+
+@pytest.mark.slow
+def test_five_kills_at_random_moments_change_nothing(whole, cache, tmp_path):
+  """Wherever the clock happens to strike: in a stage, between two, or while a process starts."""
+  run_dir, rng = tmp_path / "run", random.Random()
+  seconds = json.loads((whole / "summary.json").read_text())["seconds"]
+  for number in range(5):
+    process, delay = start(run_dir, cache, "small_pipeline.py"), rng.uniform(0, 15 + seconds / 8)
+    try:
+      process.wait(timeout=delay)
+    except subprocess.TimeoutExpired:
+      process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, f"ended before kill {number}:\n" + Path(f"{run_dir}.log").read_text()
+  finish(run_dir, cache, "small_pipeline.py")
+  for stage in POLICIES:
+    expected, found = arrays(whole, stage), arrays(run_dir, stage)
+    assert expected.keys() == found.keys()
+    for name, array in expected.items():
+      assert array.tobytes() == found[name].tobytes(), name
+  assert datasets(whole) == datasets(run_dir)
+  assert timeless(lines(whole)) == timeless(lines(run_dir))
 
 
 def test_every_stage_leaves_what_it_says(whole):

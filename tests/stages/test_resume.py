@@ -56,8 +56,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, cache):
   run_dir = tmp_path_factory.mktemp("whole") / "run"
-  process = start(run_dir, cache)
-  assert process.wait(timeout=600) == 0, Path(f"{run_dir}.log").read_text()
+  finish(run_dir, cache)
   return run_dir
 
 
@@ -97,21 +96,28 @@ MOMENTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def interrupted(tmp_path_factory, cache, uninterrupted):
-  """Killed once at each of the moments."""
-  run_dir = tmp_path_factory.mktemp("killed") / "run"
-  for name, met in MOMENTS.items():
-    process, deadline = start(run_dir, cache), time.time() + 300
+def killed_at(moments: dict, run_dir: Path, cache: Path, experiment: str = "small_run.py") -> Path:
+  """A run that was killed once at each of the moments, then left alone. A moment: run_dir -> whether it has come."""
+  for name, met in moments.items():
+    process, deadline = start(run_dir, cache, experiment), time.time() + 600
     while not met(run_dir):
       assert process.poll() is None, f"ended before the moment {name!r}:\n" + Path(f"{run_dir}.log").read_text()
       assert time.time() < deadline, name
       time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, f"too late to kill it {name}"
-  process = start(run_dir, cache)
-  assert process.wait(timeout=600) == 0, Path(f"{run_dir}.log").read_text()
+  finish(run_dir, cache, experiment)
   return run_dir
+
+
+def finish(run_dir: Path, cache: Path, experiment: str = "small_run.py") -> None:
+  """Starts a run, or goes on with it, and waits for its end."""
+  assert start(run_dir, cache, experiment).wait(timeout=900) == 0, Path(f"{run_dir}.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory, cache, uninterrupted):
+  return killed_at(MOMENTS, tmp_path_factory.mktemp("killed") / "run", cache)
 
 
 @pytest.mark.parametrize("stage", ["base", "r1_zero"])
