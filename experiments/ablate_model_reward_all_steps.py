@@ -6,23 +6,30 @@ reasoning, falls. That is why R1 has model rewards in the last 400 of 1,700 step
     python -m r1jax run experiments/ablate_model_reward_all_steps.py --reuse runs/r1_tiny
 
 Without --reuse (a finished run of r1_tiny.py), the stages before are run too.
-Hardware: two CPU cores, 2 GB of memory. Time: TIME
-Expected: EXPECTED
+Hardware: two CPU cores, 2 GB of memory. Time: 7 minutes after r1_tiny.
+Expected (experiments/results/ablate_model_reward_all_steps): after 40 steps with general questions the model's score of
+held-out responses is 0.89 (0.81 to 0.97) where they are the last of 170 steps, 0.91 (0.83 to 0.99) where they are the first;
+the true preference 0.73 (0.70 to 0.76) and 0.71 (0.68 to 0.74). After 170 the score has risen to 1.16 (1.09 to 1.22), the
+true preference fallen to 0.62 (0.59 to 0.66). pass@1 is about equal, 0.989 (0.977 to 0.995) and 0.979 (0.965 to 0.988):
+in this world it is the preference that is lost. At r1_tiny's own rate, half of this file's, it takes longer: after 510 steps
+the score was 1.29, the true preference 0.65 (0.61 to 0.70) (measured once).
 """
 import dataclasses
 
-from r1_tiny import SMALL, evaluation, experiment, rl_2, smoke
+from r1_tiny import SMALL, evaluation, experiment, r1_zero, rl_2, smoke
 
 from r1jax.config import Schedule
 
-# The same stage as r1_tiny's but for the schedule, measured after as many steps with general questions, and at its end.
-early = dataclasses.replace(rl_2, name="all_steps_40", steps=40,
-                              general=dataclasses.replace(rl_2.general, share=Schedule({0: 0.5})))
+# r1_tiny's second RL stage at the rate of R1-Zero, twice its own, so that 170 steps are enough for the figure.
+last = dataclasses.replace(rl_2, name="last_steps", optimizer=r1_zero.optimizer)
+# The same but for the schedule, measured after as many steps with general questions as `last` has, and at its end.
+early = dataclasses.replace(last, name="all_steps_40", steps=40,
+                            general=dataclasses.replace(rl_2.general, share=Schedule({0: 0.5})))
 whole = dataclasses.replace(early, name="all_steps_170", start="all_steps_40", steps=130)
 experiment = dataclasses.replace(
   experiment, name="ablate_model_reward_all_steps",
-  stages=(*experiment.stages[:experiment.stages.index(rl_2) + 1], early, whole, dataclasses.replace(
-    evaluation, policies=("sft", "rl_2", "all_steps_40", "all_steps_170"))))
+  stages=(*experiment.stages[:experiment.stages.index(rl_2)], last, early, whole, dataclasses.replace(
+    evaluation, policies=("sft", "last_steps", "all_steps_40", "all_steps_170"))))
 
 # Without reward models, whose data need a policy that is right at times.
 smoke = dataclasses.replace(

@@ -26,8 +26,6 @@ from r1jax.stages.preferences import balanced
 from r1jax.stages.runner import experiment_tokenizer, run_experiment
 
 small = importlib.import_module("small_pipeline").experiment
-# Its fixtures are whole runs: one worker of pytest-xdist makes them once.
-pytestmark = pytest.mark.xdist_group("pipeline")
 POLICIES = [s.name for s in small.stages if s.kind not in (DATA, REPORT)]
 
 

@@ -12,8 +12,6 @@ import orbax.checkpoint as ocp
 import pytest
 
 HERE = Path(__file__).parent
-# Its fixtures are whole runs: one worker of pytest-xdist makes them once.
-pytestmark = pytest.mark.xdist_group("resume")
 
 
 def start(run_dir: Path, cache: Path, experiment: str = "small_run.py") -> subprocess.Popen:
