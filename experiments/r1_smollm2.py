@@ -7,8 +7,11 @@ claims no more: a model of this size hardly solves GSM8K, and a few steps teach 
 
 DIR: a hub folder of SmolLM2-135M-Instruct. Data below the working directory, or where --set stages.NAME... points:
 data/gsm8k/train.jsonl, data/cmath/test.jsonl, data/arena_hard_v0.1/question.jsonl. --stage runs up to and with a stage.
-Hardware: two CPU cores, 12 GB of memory. Time: TIME
-Expected: EXPECTED
+Hardware: two CPU cores, 12 GB of memory. Time: about half an hour. The run in experiments/results/r1_smollm2 was killed once
+and resumed, beside other jobs; its r1_zero stood still for nine of its eleven minutes.
+Expected: of 384 cold-start responses 4 are kept and of 384 of the rejection stage 10, most others being wrong; 24 pairs
+and 122 safety labels, 19 of them unsafe, on which the reward models take 9 and 12 steps; RL stage 2 takes 3, two with
+Arena-Hard's prompts and requests to be refused. pass@1 of 16 held-out questions is 0 (0 to 0.19) before and after.
 
 Judges are rules, since no model that could judge fits beside it: tidiness decides pairs, a list of words safety
 (r1jax/curation/judges.py); r1_qwen2p5_32b.py has judges behind an endpoint. Numbers are ours where no source is given.
@@ -43,6 +46,7 @@ PROMPT = Template(
   "Q: Kim has 8 keys and gives away 2. How many keys does Kim have?\n"
   "<think> 8 - 2 = 6 </think> <answer> 6 </answer>\n"
   "Q: {question}\n", prefill="<think>")
+PLAIN = Template("Q: {question}\nA:")  # behind worked sums, a request for weapons is answered with a sum
 SMOLLM2_135M = ModelConfig(
   family="llama", vocab_size=49_152, d_model=576, num_layers=30, num_heads=9, num_kv_heads=3, head_dim=64, d_ff=1_536,
   max_position=8_192, rope_theta=100_000.0, rms_norm_eps=1e-5, tie_embeddings=True)  # config.json of the weights
@@ -54,7 +58,7 @@ MATHS = (GSM8K, CMATH)
 ARENA_HARD = Jsonl("data/arena_hard_v0.1/question.jsonl", question_field="prompt", answer_field="cluster", kind="helpful",
                    max_rows=60, max_characters=400)
 TO_REFUSE = Generated("requests", count=60, parameters={"kind": "safety"})
-UNSAFE_WORDS = tuple(word for _, *things in UNSAFE.values() for language in things for word in language)
+UNSAFE_WORDS = tuple(word for category in UNSAFE.values() for language in category for word in language)
 LENGTHS = {"max_prompt_length": 240, "max_length": 304}
 
 r1_zero = GRPO(
@@ -91,8 +95,10 @@ helpful = RewardModel(name="helpful", start="sft", data="pairs", learns=RewardKi
                       optimizer=AdamW(lr=6e-6),  # R1, Nature, "Reward design"
                       batch_size=2, max_length=LENGTHS["max_length"], held_out=0.3)
 safety_labels = SafetyLabels(name="safety_labels", start="sft", judge=WordListJudge(UNSAFE_WORDS),
-                             draws=dataclasses.replace(general_draws, questions=TO_REFUSE, count=56, samples=8))
-safety = dataclasses.replace(helpful, name="safety", data="safety_labels", learns=RewardKind.POINTWISE, reads="all")
+                             draws=dataclasses.replace(general_draws, questions=TO_REFUSE, count=40,
+                                                       template=PLAIN, max_prompt_length=32, max_length=64))
+safety = dataclasses.replace(helpful, name="safety", data="safety_labels", learns=RewardKind.POINTWISE, reads="all",
+                             template=PLAIN, max_length=64, batch_size=8)
 rl_2 = dataclasses.replace(
   rl_1, name="rl_2", start="sft", steps=3,
   sampling=Sampling(temperature=0.7),  # R1, V2, section 3.2.2
