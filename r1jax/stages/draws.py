@@ -90,9 +90,11 @@ class Draws:
           self.samples, self.max_length, self.batch):
         asked = questions[start:start + self.batch]
         rows, counts = rows_of(first + start, asked, rollouts, texts)
-        units.append(rows, counts + Counter(questions=len(asked), responses=len(texts)))
-        log.metrics(first + start + len(asked), {"data/rows": len(units.rows), **{
-          f"data/{key}": value for key, value in sorted(units.counts.items())}})
+        counts += Counter(questions=len(asked), responses=len(texts))
+        log.metrics(first + start + len(asked), {"data/rows": len(units.rows) + len(rows), **{
+          f"data/{key}": value for key, value in sorted((units.counts + counts).items())}})
+        log.sync()  # the unit stands for the lines up to it
+        units.append(rows, counts)
       log.close()
     return units
 

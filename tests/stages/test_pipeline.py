@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from test_resume import arrays, finish, killed_at, lines, reached, start, timeless
 
-from r1jax.curation.datasets import Rows
+from r1jax.curation.datasets import Rows, Units
 from r1jax.data.prompts import load_questions
 from r1jax.data.requests import requests
 from r1jax.errors import InputError
@@ -31,6 +31,22 @@ POLICIES = [s.name for s in small.stages if s.kind not in (DATA, REPORT)]
 
 def datasets(run_dir: Path) -> dict[str, str]:
   return {f.name: f.read_text(encoding="utf-8") for f in sorted((run_dir / "datasets").iterdir())}
+
+
+class Killed(Exception):
+  """What a kill is within one process."""
+
+
+def whole_without(stage: str, run_dir: Path, folder: Path) -> Path:
+  """A run like another one, in which a stage is not finished: its own summary, and links to the rest."""
+  (folder / "cut").mkdir()
+  for entry in run_dir.iterdir():
+    if entry.name != "summary.json":
+      (folder / "cut" / entry.name).symlink_to(entry)
+  summary = json.loads((run_dir / "summary.json").read_text())
+  del summary["stages"][stage]
+  (folder / "cut" / "summary.json").write_text(json.dumps(summary))
+  return folder / "cut"
 
 
 def partial(stage: str, units: int):
@@ -110,6 +126,29 @@ def test_five_kills_at_random_moments_change_nothing(whole, cache, tmp_path):
       assert array.tobytes() == found[name].tobytes(), name
   assert datasets(whole) == datasets(run_dir)
   assert timeless(lines(whole)) == timeless(lines(run_dir))
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_a_unit_and_its_line_are_not_parted(whole, tmp_path, one_device, monkeypatch, before):
+  """Killed right before or right after a unit of a data set is written down, a stage leaves the same log."""
+  append, calls = Units.append, []
+
+  def dies(self, *arguments):
+    calls.append(0)
+    if len(calls) == 2 and before:
+      raise Killed
+    append(self, *arguments)
+    if len(calls) == 2:
+      raise Killed
+
+  experiment = dataclasses.replace(small, stages=small.stages[:3])
+  with monkeypatch.context() as patch, pytest.raises(Killed):
+    patch.setattr(Units, "append", dies)
+    run_experiment(experiment, tmp_path / "run", reuse=whole_without("cold_start_data", whole, tmp_path))
+  run_experiment(experiment, tmp_path / "run")
+  def log(run_dir):
+    return [line for line in timeless(lines(run_dir)) if line["stage"] == "cold_start_data"]
+  assert log(tmp_path / "run") == log(whole) and len(log(whole)) == 3
 
 
 def test_every_stage_leaves_what_it_says(whole):
