@@ -8,7 +8,7 @@ claims no more: a model of this size hardly solves GSM8K, and a few steps teach 
 DIR: a hub folder of SmolLM2-135M-Instruct. Data below the working directory, or where --set stages.NAME... points:
 data/gsm8k/train.jsonl, data/cmath/test.jsonl, data/arena_hard_v0.1/question.jsonl. --stage runs up to and with a stage.
 Hardware: two CPU cores, 12 GB of memory. Time: about half an hour. The run in experiments/results/r1_smollm2 was killed once
-and resumed, beside other jobs; its r1_zero stood still for nine of its eleven minutes.
+and resumed, beside other jobs; its r1_zero stood still for seven of its eleven minutes.
 Expected: of 384 cold-start responses 4 are kept and of 384 of the rejection stage 10, most others being wrong; 24 pairs
 and 122 safety labels, 19 of them unsafe, on which the reward models take 9 and 12 steps; RL stage 2 takes 3, two with
 Arena-Hard's prompts and requests to be refused. pass@1 of 16 held-out questions is 0 (0 to 0.19) before and after.
