@@ -109,15 +109,17 @@ def test_a_killed_pipeline_makes_the_same_data_and_measures_the_same(whole, kill
 @pytest.mark.slow
 def test_five_kills_at_random_moments_change_nothing(whole, cache, tmp_path):
   """Wherever the clock happens to strike: in a stage, between two, or while a process starts."""
-  run_dir, rng = tmp_path / "run", random.Random()
-  seconds = json.loads((whole / "summary.json").read_text())["seconds"]
-  for number in range(5):
-    process, delay = start(run_dir, cache, "small_pipeline.py"), rng.uniform(0, 15 + seconds / 8)
+  rng, kills, tries = random.Random(), 0, 0
+  longest = 15 + json.loads((whole / "summary.json").read_text())["seconds"] / 8  # of a process's life, at random
+  while kills < 5:
+    run_dir = tmp_path / f"run{tries}"
+    process = start(run_dir, cache, "small_pipeline.py")
     try:
-      process.wait(timeout=delay)
+      assert process.wait(timeout=rng.uniform(0, longest)) == 0, Path(f"{run_dir}.log").read_text()
+      kills, tries, longest = 0, tries + 1, longest / 2  # it was done before the fifth: another run, killed sooner
     except subprocess.TimeoutExpired:
       process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, f"ended before kill {number}:\n" + Path(f"{run_dir}.log").read_text()
+      kills += process.wait() == -signal.SIGKILL
   finish(run_dir, cache, "small_pipeline.py")
   for stage in POLICIES:
     expected, found = arrays(whole, stage), arrays(run_dir, stage)
