@@ -9,7 +9,7 @@ Without --reuse (a finished run of r1_tiny.py), the stages before are run too.
 Both arms start from the base, whose thoughts are mixed: from a cold start, which has one language only, eighty steps
 without the reward lost nothing (one-language share 1.000 with and without, measured once). The paper starts from a
 cold-started Distill-Qwen-7B and trains for longer.
-Hardware: two CPU cores, 2 GB of memory. Time: 4 minutes after r1_tiny.
+Hardware: two CPU cores, 2 GB of memory. Time: 4 minutes after r1_tiny, on shared cores.
 Expected: share of the question's language 0.88 at the base, 0.72 (0.69 to 0.75) without the reward, 1.00 (0.99 to 1.00) with
 it; pass@1 0.977 (0.961 to 0.986) without, 0.967 (0.950 to 0.978) with: experiments/results/ablate_language_reward.
 """

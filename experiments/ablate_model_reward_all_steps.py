@@ -6,13 +6,15 @@ reasoning, falls. That is why R1 has model rewards in the last 400 of 1,700 step
     python -m r1jax run experiments/ablate_model_reward_all_steps.py --reuse runs/r1_tiny
 
 Without --reuse (a finished run of r1_tiny.py), the stages before are run too.
-Hardware: two CPU cores, 2 GB of memory. Time: 7 minutes after r1_tiny.
+Hardware: two CPU cores, 2 GB of memory. Time: 10 minutes after r1_tiny, the sum of its stages on cores that ran other jobs.
 Expected (experiments/results/ablate_model_reward_all_steps): after 40 steps with general questions the model's score of
 held-out responses is 0.89 (0.81 to 0.97) where they are the last of 170 steps, 0.91 (0.83 to 0.99) where they are the first;
 the true preference 0.73 (0.70 to 0.76) and 0.71 (0.68 to 0.74). After 170 the score has risen to 1.16 (1.09 to 1.22), the
 true preference fallen to 0.62 (0.59 to 0.66). pass@1 is about equal, 0.989 (0.977 to 0.995) and 0.979 (0.965 to 0.988):
-in this world it is the preference that is lost. At r1_tiny's own rate, half of this file's, it takes longer: after 510 steps
-the score was 1.29, the true preference 0.65 (0.61 to 0.70) (measured once).
+in this world it is the preference that is lost.
+The rate matters: it is twice that of r1_tiny's second RL stage. At that one (half_rate_*.md) the score rises as well, from
+0.69 to 1.05 and after 510 steps 1.29, but the true preference has not fallen after 170 steps, 0.68 (0.65 to 0.71) and 0.69
+(0.66 to 0.72), and hardly after 510, 0.65 (0.61 to 0.70).
 """
 import dataclasses
 

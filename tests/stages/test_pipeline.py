@@ -15,6 +15,7 @@ import pytest
 from test_resume import arrays, finish, killed_at, lines, reached, start, timeless
 
 from r1jax.curation.datasets import Rows, Units
+from r1jax.curation.overlap import NGrams
 from r1jax.data.prompts import load_questions
 from r1jax.data.requests import requests
 from r1jax.errors import InputError
@@ -251,6 +252,24 @@ def test_other_data_that_is_measured_on_is_left_out(whole, tmp_path, one_device)
   file.write_text("".join(json.dumps(row) + "\n" for row in dirty))
   with pytest.raises(InputError, match="0 of 2 rows share nothing"):
     run_experiment(experiment, tmp_path / "again", reuse=whole)
+
+
+@dataclasses.dataclass(frozen=True)
+class EveryNth:
+  """Documents of which every nth is measured on."""
+
+  nth: int
+
+  def document(self, index: int) -> tuple[str, str]:
+    return ("measured" if index % self.nth == 0 else f"say {index}"), "so"
+
+
+def test_endless_data_goes_on_behind_what_is_measured_on():
+  curate, measured = small.stage("rejection"), NGrams(["measured"])
+  rows = dataclasses.replace(curate, others=Others(EveryNth(2)))._others(None, measured, 3)
+  assert [row["provenance"]["document"] for row in rows] == [1, 3, 5]
+  with pytest.raises(InputError, match="0 of 41 documents share nothing"):
+    dataclasses.replace(curate, others=Others(EveryNth(1)))._others(None, measured, 3)
 
 
 def stages_with(**changes):
