@@ -1,74 +1,75 @@
-"""The pytrees that cross folders. N sequences of P prompt and R response slots, T = P + R.
+"""The records that cross folders: what is asked of the sampler, what it gives back, and what is trained on.
 
-The layout of a sequence everywhere: the prompt left-padded to P slots, the response from slot P, so that the target
-of a slot is the token in the next one.
+    Request -> Sampler -> Episode          ragged, on the host, in any order
+    episodes -> pack -> PackedRows         [rows, T], for log-probs, rewards and updates
 """
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from flax import struct
 
 
-@struct.dataclass
-class Rollouts:
-  """What the sampler returns.
+@dataclass(frozen=True)
+class Request:
+  """One response to be sampled. Its random numbers depend on the sampler's key, question_id and sample alone.
 
-  tokens: [N, T] int32. positions: [N, T] int32, the token's place in its sequence, -1 in padding.
-  mask: [N, T] bool, "this token was sampled and is trained on": the response, its stop token included.
-  logprobs: [N, T] float32, of the distribution that each response token was sampled from; 0 elsewhere.
-  stopped: [N] bool, ended by a stop token; False: cut at the maximum length.
+  question_id: 0 to 2^32 - 1. sample: its number among the samples of the question. prompt: the prompt's token ids, at least
+  one. max_new: most tokens of the response, its stop token included.
   """
 
-  tokens: jax.Array
-  positions: jax.Array
-  mask: jax.Array
-  logprobs: jax.Array
-  stopped: jax.Array
+  question_id: int
+  sample: int
+  prompt: tuple[int, ...]
+  max_new: int
 
 
-@struct.dataclass
-class GRPOBatch:
-  """One minibatch of GRPO.
+@dataclass(frozen=True)
+class Episode:
+  """A finished response.
 
-  tokens, positions, mask: as in Rollouts. weights: [N, T] float32, the reduction over the whole minibatch as weights
-  of a sum. advantages: [N]. sampler_logprobs: [N, T], as in Rollouts. old_logprobs: [N, T], or None when the policy
-  has not moved since it sampled: then they are the update's own. ref_logprobs: [N, T], or None when kl_coef is 0.
+  tokens: [R] int32, the sampled ids, the stop token included. logprobs: [R] float32, of the distribution that each token
+  was sampled from. stopped: it ended by a stop token; False: it was cut at max_new.
   """
 
-  tokens: Any
-  positions: Any
-  mask: Any
-  weights: Any
-  advantages: Any
-  sampler_logprobs: Any
-  old_logprobs: Any = None
-  ref_logprobs: Any = None
+  request: Request
+  tokens: np.ndarray
+  logprobs: np.ndarray
+  stopped: bool
 
 
 @struct.dataclass
-class TokenBatch:
-  """One batch of supervised training, rows of packed documents, each field [N, T].
+class PackedRows:
+  """Sequences packed into N rows of T slots, whole, one after another; what does not apply is None.
 
-  tokens, positions, segment_ids: int32, as `data.packing.PackedRows` has them. weights: float32, of a sum.
+  The entry of a slot belongs to the token in that slot, given those before it in its segment. Padding has position -1.
+
+  tokens, positions: [N, T] int32; positions count from 0 in each sequence. segment_ids: [N, T] int32, 0, 1, ... along a row.
+  mask: [N, T] bool, "this token was sampled and is trained on" (of supervised rows: "is to be imitated").
+  weights: [N, T] float32, the reduction over the whole minibatch as weights of a sum; 0 outside the mask.
+  advantages: [N, T] float32. sampler_logprobs, old_logprobs, ref_logprobs: [N, T] float32; old_logprobs is None when the
+  policy has not moved since it sampled (then they are the update's own), ref_logprobs when there is no KL term.
+  correction: [N, T] float32, truncated importance weights of sampler against trainer, None for none.
+  teacher_ids [N, T, k] int32 and teacher_logprobs [N, T, k] float32: the tokens that a teacher finds likeliest in a slot.
+  partner: [N, T] int32, for preference pairs: at the last slot of a rejected response, the last slot of the chosen one, in
+  the same row. safe: [N, T] float32, for labelled responses: the label (0 or 1) at the last slot.
   """
 
   tokens: Any
   positions: Any
   segment_ids: Any
-  weights: Any
-
-
-@struct.dataclass
-class DistillBatch:
-  """One batch of token-level distillation: supervised rows, and what the teacher makes of each of their tokens.
-
-  rows: TokenBatch of [N, T]. teacher_ids: [N, T, k] int32, the tokens that the teacher finds likeliest in a slot, given
-  those before it. teacher_logprobs: [N, T, k] float32, their log-probs.
-  """
-
-  rows: TokenBatch
-  teacher_ids: Any
-  teacher_logprobs: Any
+  mask: Any
+  weights: Any = None
+  advantages: Any = None
+  sampler_logprobs: Any = None
+  old_logprobs: Any = None
+  ref_logprobs: Any = None
+  correction: Any = None
+  teacher_ids: Any = None
+  teacher_logprobs: Any = None
+  partner: Any = None
+  safe: Any = None
 
 
 @struct.dataclass
