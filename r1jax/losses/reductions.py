@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from r1jax.errors import InputError
@@ -70,13 +71,38 @@ def token_weights(mask, reduction: Reduction, constant: float | None = None, *, 
       total = jnp.sum(mask, keepdims=True, dtype=jnp.int32)
       divisor = jnp.maximum(total, 1).astype(jnp.float32)
     case Reduction.CONSTANT:
-      if constant is None or not (math.isfinite(constant) and constant > 0):
-        raise InputError("token_weights: constant", constant,
-                         "The constant reduction divides by it: give a positive number of tokens.")
-      divisor = jnp.full((1, 1), responses * float(constant), jnp.float32)
+      divisor = jnp.full((1, 1), responses * _checked(constant), jnp.float32)
     case _:
       raise InputError("token_weights: reduction", repr(reduction), "Give a member of Reduction.")
   return mask.astype(jnp.float32) / divisor
+
+
+def response_weights(trained, reduction: Reduction, constant: float | None = None) -> np.ndarray:
+  """[N] float32, on the host: the weight that token_weights gives to each trained token of N responses.
+
+  trained: [N] integers, how many tokens of each response are trained on. For responses whose tokens are not in rows of
+  their own; the numbers are those of token_weights to the last bit. InputError as there, and for no response.
+  """
+  trained = np.asarray(trained, np.int64)
+  if trained.ndim != 1 or not trained.size:
+    raise InputError("response_weights: trained", f"shape {list(trained.shape)}", "Give one axis, [N], of at least one.")
+  match reduction:
+    case Reduction.PER_RESPONSE:
+      divisor = np.maximum(trained, 1).astype(np.float32) * np.float32(trained.size)
+    case Reduction.TOKEN_MEAN:
+      divisor = np.full(trained.shape, max(int(trained.sum()), 1), np.float32)
+    case Reduction.CONSTANT:
+      divisor = np.full(trained.shape, _checked(constant) * trained.size, np.float32)
+    case _:
+      raise InputError("response_weights: reduction", repr(reduction), "Give a member of Reduction.")
+  return (np.float32(1) / divisor) * (trained > 0).astype(np.float32)
+
+
+def _checked(constant) -> float:
+  if constant is None or not (math.isfinite(constant) and constant > 0):
+    raise InputError("token_weights: constant", constant,
+                     "The constant reduction divides by it: give a positive number of tokens.")
+  return float(constant)
 
 
 def _packed_lengths(mask, response_ids, num_responses: int):
