@@ -1,111 +1,154 @@
-"""Prefill and a jitted decode loop.
+"""The jitted programs of the sampler: prefill of prompts in chunks, and a segment of the decode loop.
 
-A sample depends on (key, question id, sample number, position) only: each row has its own key, each token draws one
-uniform number from that key folded with its place in the response. Which batch, slot or host a row is in does not matter.
+A sample depends on (key, question id, sample number, position) only: each token draws its bits from the key folded with
+these. Which slot a sequence is in, and when, does not matter beyond rounding.
 """
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
 
-from r1jax.models.config import Compute, ModelConfig
-from r1jax.models.transformer import KVCache, empty_cache, extend, head_weight, logits
-from r1jax.records import Rollouts
-from r1jax.sampling.choice import Sampling, choose
+from r1jax.models import cache as kv
+from r1jax.models.config import ModelConfig
+from r1jax.models.decode import extend, next_logits
+from r1jax.sampling.choice import WORDS, Sampling, choose
 from r1jax.sharding import BATCH
 
 
-def row_keys(key: jax.Array, question_ids: jax.Array, group_size: int) -> jax.Array:
-  """One key for each of [Q * group_size] rows, question by question: key folded with question id, then sample."""
-  def one(question, sample):
-    return jax.random.fold_in(jax.random.fold_in(key, question), sample)
-  keys = jax.vmap(lambda q: jax.vmap(lambda s: one(q, s))(jnp.arange(group_size, dtype=jnp.uint32)))(question_ids)
-  return keys.reshape(-1)
+@struct.dataclass
+class Slots:
+  """What the decode loop has to know of each slot, [B] each.
 
-
-def repeat_rows(x: jax.Array, times: int, axis: int = 0) -> jax.Array:
-  """Each row `times` times in a row; the batch stays split as it was."""
-  spec = list(jax.typeof(x).sharding.spec)
-  shape = list(x.shape)
-  wide = jnp.expand_dims(x, axis + 1)
-  wide_shape = [*shape[:axis + 1], times, *shape[axis + 1:]]
-  wide_spec = P(*spec[:axis + 1], None, *spec[axis + 1:])
-  wide = jax.lax.broadcast_in_dim(wide, wide_shape, range(len(wide_shape)), out_sharding=wide_spec)
-  shape[axis] *= times
-  return wide.reshape(shape, out_sharding=P(*spec))
-
-
-def _prefill(params, config, compute, prompts, lengths, group_size, slots):
-  """Runs each prompt once; its cache and last hidden state are then shared by the group."""
-  Q, prompt_slots = prompts.shape
-  offset = prompt_slots - lengths  # the prompt's padding is on its left
-  slot = jnp.arange(prompt_slots, dtype=jnp.int32)
-  positions = jnp.maximum(slot[None, :] - offset[:, None], -1)
-  cache = empty_cache(config, Q, slots, compute.dtype)
-  hidden, cache = extend(params, config, compute, prompts, positions, cache, jnp.int32(0))
-  cache = KVCache(k=repeat_rows(cache.k, group_size, 1), v=repeat_rows(cache.v, group_size, 1),
-                  positions=repeat_rows(cache.positions, group_size))
-  return repeat_rows(hidden[:, -1, :], group_size), cache, repeat_rows(positions, group_size)
-
-
-@partial(jax.jit, static_argnames=("config", "compute", "sampling", "group_size", "max_new", "stop_ids", "pad_id"))
-def generate(params, key, question_ids, prompts, lengths, *, config: ModelConfig, compute: Compute, sampling: Sampling,
-             group_size: int, max_new: int, stop_ids: tuple[int, ...], pad_id: int) -> Rollouts:
-  """Samples group_size responses of at most max_new tokens to each of Q prompts.
-
-  prompts: [Q, P] int32, left-padded; lengths: [Q] int32, tokens of each prompt; question_ids: [Q] uint32, what a
-  question's randomness hangs on. Rows of the result are question by question, N = Q * group_size. The loop ends when
-  every row has drawn one of stop_ids. Parameters should be in the rollout layout (ROLLOUT_RULES).
+  token: int32, the newest token of the sequence, which is not in the cache yet. length: int32, its tokens in the cache.
+  sampled: int32, response tokens so far. limit: int32, most response tokens. question, sample: uint32, what its random
+  numbers are made of. live: bool, False for an empty slot.
   """
-  Q, prompt_slots = prompts.shape
-  N = Q * group_size
-  slots = prompt_slots + max_new
-  keys = row_keys(key, reshard(question_ids, P(None)), group_size)
-  hidden, cache, prompt_positions = _prefill(params, config, compute, prompts, lengths, group_size, slots)
-  rows = repeat_rows(prompts, group_size)
-  prompt_lengths = repeat_rows(lengths, group_size)
-  head = head_weight(params, config, compute)
+
+  token: jax.Array
+  length: jax.Array
+  sampled: jax.Array
+  limit: jax.Array
+  question: jax.Array
+  sample: jax.Array
+  live: jax.Array
+
+
+@struct.dataclass
+class Segment:
+  """What a segment has sampled. tokens, logprobs: [R, B], of which the first count [B] of a slot are its own.
+
+  stopped, done: [B] bool, ended by a stop token; ended. steps: int32 scalar, steps that the loop ran.
+  """
+
+  tokens: jax.Array
+  logprobs: jax.Array
+  count: jax.Array
+  stopped: jax.Array
+  done: jax.Array
+  steps: jax.Array
+
+
+@struct.dataclass
+class _Carry:
+  step: jax.Array
+  token: jax.Array
+  out: Segment
+  recent: tuple
+
+
+def random_bits(key: jax.Array, slots: Slots, steps: int) -> jax.Array:
+  """[steps, B, WORDS] uint32 for the next `steps` tokens of every slot."""
+  def one(question, sample, position):
+    of_row = jax.random.fold_in(jax.random.fold_in(key, question), sample)
+    return jax.vmap(lambda t: jax.random.bits(jax.random.fold_in(of_row, position + t), (WORDS,)))(
+      jnp.arange(steps, dtype=jnp.int32))
+
+  # The draws are few: every device makes all of them.
+  place = [reshard(x, P(None)) for x in (slots.question, slots.sample, slots.sampled)]
+  return jnp.swapaxes(jax.vmap(one)(*place), 0, 1)
+
+
+def empty_recent(config: ModelConfig, batch: int, size: int, dtype) -> tuple[dict, ...]:
+  """Buffers of `size` new tokens for `batch` sequences, for every layer."""
+  return kv.empty_layers(config, batch, size, dtype)
+
+
+@partial(jax.jit, static_argnames=("config", "slots", "dtype", "int8"))
+def empty_cache(*, config: ModelConfig, slots: tuple[int, int], dtype: str, int8: bool) -> tuple[dict, ...]:
+  """Layers of zeros for slots = (sequences or pages, slots of each)."""
+  return kv.empty_layers(config, *slots, jnp.dtype(dtype), int8)
+
+
+@partial(jax.jit, static_argnames=("config",), donate_argnames=("layers",))
+def prefill(weights, layers, tokens, offset, *, config: ModelConfig) -> tuple[dict, ...]:
+  """A chunk of prompts: the layers of a dense cache with tokens [Q, T] in the slots from offset (int32 scalar) on.
+
+  Rows that have ended are given anything: what lies beyond a sequence's length is never read.
+  """
+  Q, T = tokens.shape
+  lengths = jnp.full((Q,), offset, jnp.int32, out_sharding=P(BATCH))
+  dtype = weights["embed"].dtype
+  _, recent = extend(weights, config, tokens, layers, empty_recent(config, Q, T, dtype), lengths, jnp.int32(0))
+  return kv.write(kv.DenseCache(layers), config, layers, recent, lengths).layers
+
+
+@partial(jax.jit, static_argnames=("config", "sampling", "steps", "stop_ids"), donate_argnames=("cache",))
+def decode_segment(weights, cache, slots: Slots, key, enough, *, config: ModelConfig, sampling: Sampling, steps: int,
+                   stop_ids: tuple[int, ...]) -> tuple[Segment, kv.DenseCache | kv.PagedCache]:
+  """Decodes until `steps` tokens are drawn, or `enough` (int32 scalar) sequences have ended, or all have.
+
+  The cache needs room for length + steps slots of every live sequence. Rows are independent of one another.
+  """
+  B = slots.token.shape[0]
+  row, wide = P(BATCH), P(None, BATCH)
+  layers = kv.view(cache, config)
+  bits = random_bits(key, slots, steps)
   stops = jnp.asarray(stop_ids, jnp.int32)
+  spread = partial(reshard, out_shardings=row)
 
-  def pick(hidden, t):
-    uniform = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, t)))(keys)
-    scores = reshard(logits(hidden, head), P(BATCH, None))  # a row's whole vocabulary on one device
-    return choose(scores, reshard(uniform, P(BATCH)), sampling)
+  def more(c: _Carry):
+    ended = jnp.sum(c.out.done & slots.live)
+    return (c.step < steps) & jnp.any(~c.out.done) & (ended < enough)
 
-  def is_stop(token):
-    return jnp.any(token[:, None] == stops[None, :], axis=-1)
+  def step(c: _Carry) -> _Carry:
+    hidden, recent = extend(weights, config, c.token[:, None], layers, c.recent, slots.length, c.step)
+    drawn = reshard(jax.lax.dynamic_index_in_dim(bits, c.step, keepdims=False), P(BATCH, None))
+    token, logprob = choose(next_logits(weights, config, hidden), drawn, sampling)
+    out, live = c.out, ~c.out.done
+    stopped = live & jnp.any(token[:, None] == stops[None], axis=1) if stop_ids else jnp.zeros_like(live)
+    done = out.done | stopped | (live & (slots.sampled + c.step + 1 >= slots.limit))
 
-  def more(carry):
-    t, _, _, done, *_ = carry
-    return (t < max_new) & ~jnp.all(done)
+    def put(kept, new):
+      return jax.lax.dynamic_update_slice(kept, new[None], (c.step, jnp.int32(0)))
+    out = Segment(tokens=put(out.tokens, token), logprobs=put(out.logprobs, logprob),
+                  count=out.count + live.astype(jnp.int32), stopped=out.stopped | stopped, done=done, steps=c.step + 1)
+    return _Carry(step=c.step + 1, token=token, out=out, recent=recent)
 
-  def decode(carry):
-    t, token, logprob, done, tokens, logprobs, mask, cache = carry
-    column = (jnp.int32(0), t)
-    tokens = jax.lax.dynamic_update_slice(tokens, jnp.where(done, pad_id, token)[:, None], column)
-    logprobs = jax.lax.dynamic_update_slice(logprobs, jnp.where(done, 0.0, logprob)[:, None], column)
-    mask = jax.lax.dynamic_update_slice(mask, ~done[:, None], column)
-    position = jnp.where(done, -1, prompt_lengths + t)
-    done = done | is_stop(token)
-    hidden, cache = extend(params, config, compute, token[:, None], position[:, None], cache, prompt_slots + t)
-    token, logprob = pick(hidden[:, 0, :], t + 1)
-    return t + 1, token, logprob, done, tokens, logprobs, mask, cache
+  zeros = partial(jnp.zeros, out_sharding=wide)
+  flags = jnp.zeros((B,), bool, out_sharding=row)
+  out = Segment(tokens=zeros((steps, B), jnp.int32), logprobs=zeros((steps, B), jnp.float32),
+                count=jnp.zeros((B,), jnp.int32, out_sharding=row), stopped=flags, done=~slots.live, steps=jnp.int32(0))
+  recent = empty_recent(config, B, steps, weights["embed"].dtype)
+  last = jax.lax.while_loop(more, step, _Carry(step=jnp.int32(0), token=spread(slots.token), out=out, recent=recent))
+  return last.out, kv.write(cache, config, layers, last.recent, slots.length)
 
-  row = P(BATCH)
-  token, logprob = pick(hidden, jnp.int32(0))
-  done = jnp.zeros((N,), bool, out_sharding=row)
-  wide = P(BATCH, None)
-  carry = (jnp.int32(0), token, logprob, done, jnp.full((N, max_new), pad_id, jnp.int32, out_sharding=wide),
-           jnp.zeros((N, max_new), jnp.float32, out_sharding=wide), jnp.zeros((N, max_new), bool, out_sharding=wide), cache)
-  _, _, _, done, tokens, logprobs, mask, _ = jax.lax.while_loop(more, decode, carry)
 
-  response = prompt_lengths[:, None] + jnp.arange(max_new, dtype=jnp.int32)[None, :]
-  prompt_zeros = jnp.zeros((N, prompt_slots), jnp.float32, out_sharding=wide)
-  return Rollouts(
-    tokens=jnp.concatenate([rows, tokens], axis=1),
-    positions=jnp.concatenate([prompt_positions, jnp.where(mask, response, -1)], axis=1),
-    mask=jnp.concatenate([prompt_zeros.astype(bool), mask], axis=1),
-    logprobs=jnp.concatenate([prompt_zeros, logprobs], axis=1),
-    stopped=done)
+@partial(jax.jit, static_argnames=("config",), donate_argnames=("layers",))
+def admit_rows(layers, store, source, *, config: ModelConfig) -> tuple[dict, ...]:
+  """kv.copy_rows, in place: prompts become the beginning of sequences."""
+  return kv.copy_rows(layers, config, store, source)
+
+
+@partial(jax.jit, static_argnames=("config",), donate_argnames=("layers",))
+def admit_pages(layers, store, row, block, page, *, config: ModelConfig) -> tuple[dict, ...]:
+  """kv.copy_pages, in place."""
+  return kv.copy_pages(layers, config, store, row, block, page)
+
+
+@partial(jax.jit, static_argnames=("config", "slots"))
+def resize(layers, source, *, config: ModelConfig, slots: int) -> tuple[dict, ...]:
+  """kv.resize: other sequences, or room for longer ones."""
+  return kv.resize(layers, config, source, slots)

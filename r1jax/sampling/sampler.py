@@ -1,0 +1,299 @@
+"""The sampler: requests go in, episodes come out as they end. It owns the queue, the slots and the cache.
+
+A fixed number of slots is decoded together, a segment at a time on the device. When sequences have ended, the host fills
+their slots from the queue, or, where the queue is empty, goes on with fewer slots; a prompt is prefilled once, for all its
+samples. The order of requests, the slots and the cache change a sample by rounding alone, and with the same settings a run
+repeats bit for bit.
+"""
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from r1jax.errors import InputError
+from r1jax.models.config import Compute, ModelConfig
+from r1jax.models.decode import rollout_weights
+from r1jax.records import Episode, Request
+from r1jax.sampling import generate
+from r1jax.sampling.choice import Sampling
+from r1jax.sampling.slots import DenseSlots, PagedSlots, Prefilled, Prefix, bucket
+from r1jax.sharding import batch_parts, put_batch
+
+
+@dataclass(frozen=True)
+class Decoding:
+  """How responses are decoded. Only the int8 options change what is sampled beyond rounding. All numbers are ours.
+
+  slots: sequences decoded together. segment: most steps between two returns to the host. prefill_rows: prompts prefilled
+  together; prefill_chunk: tokens of each at a time. cache_tokens: None for a dense cache, in which every slot has room for
+  the longest sequence in flight; otherwise the budget of a paged cache, in tokens over all slots: a sequence waits until
+  there is room for it, and the youngest makes way when pages run out. page: tokens of a page. int8_weights, int8_cache: of
+  rollouts alone; their log-probs are then those of the quantised policy.
+  """
+
+  slots: int = 64
+  segment: int = 32
+  prefill_rows: int = 8
+  prefill_chunk: int = 256
+  cache_tokens: int | None = None
+  page: int = 32
+  int8_weights: bool = False
+  int8_cache: bool = False
+
+  def check(self, where: str, longest: int, devices: int = 1) -> None:
+    """InputError for sizes that cannot work. longest: tokens of a prompt and its response; devices: data-parallel ones."""
+    for name in ("slots", "segment", "prefill_rows", "prefill_chunk", "page"):
+      if getattr(self, name) < 1:
+        raise InputError(f"{where}.{name}", getattr(self, name), "It must be at least 1.")
+    if self.slots % devices:
+      raise InputError(f"{where}.slots", f"{self.slots} for {devices} data-parallel devices",
+                       "Make it a multiple of mesh.replica x mesh.fsdp.")
+    needed = devices * self.page * -(-(longest + self.segment) // self.page)
+    if self.cache_tokens is not None and self.cache_tokens < needed:
+      raise InputError(f"{where}.cache_tokens", self.cache_tokens,
+                       f"One sequence of {longest} tokens with a segment of {self.segment} takes {needed // devices} tokens of "
+                       f"whole pages on each of {devices} devices: give at least {needed}.")
+
+
+@dataclass(frozen=True)
+class Sampler:
+  """Samples a policy. stop_ids: the tokens that end a response, which may be none."""
+
+  config: ModelConfig
+  compute: Compute
+  mesh: Any
+  sampling: Sampling
+  stop_ids: tuple[int, ...] = ()
+  decoding: Decoding = Decoding()
+  stats: Counter = field(default_factory=Counter, compare=False)  # of the runs so far, see `occupancy`
+
+  def weights(self, params) -> dict:
+    """Parameters laid out for decoding; make them once a rollout, and drop them after it."""
+    return _rollout_weights(params, config=self.config, dtype=self.compute.dtype, tensor=self.mesh.shape["tensor"],
+                            int8=self.decoding.int8_weights)
+
+  def run(self, weights: dict, key: jax.Array, requests: Iterable[Request]) -> Iterator[list[Episode]]:
+    """Yields episodes as they end, some at a time, while the device works on the next ones. Call under jax.set_mesh.
+
+    weights: of `weights()`. Raises InputError for a request that cannot be served, before anything is compiled.
+    """
+    return _Run(self, weights, key, list(requests)).episodes()
+
+  def occupancy(self) -> float:
+    """Tokens sampled over steps of slots, 0 to 1; 1 where every slot drew a token in every step."""
+    return self.stats["tokens"] / max(1, self.stats["slot_steps"])
+
+
+@partial(jax.jit, static_argnames=("config", "dtype", "tensor", "int8"))
+def _rollout_weights(params, *, config, dtype, tensor, int8):
+  return rollout_weights(params, config, jnp.dtype(dtype), tensor, int8)
+
+
+@dataclass
+class _Sequence:
+  """A request and what has been sampled for it."""
+
+  request: Request
+  number: int  # its place in the queue at the start
+  prefix: Prefix  # what is to be in the cache when it starts: all of its tokens but the newest
+  pieces: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+  sampled: int = 0
+
+  @property
+  def newest(self) -> int:
+    return int(self.pieces[-1][0][-1]) if self.pieces else self.request.prompt[-1]
+
+  def back_to_queue(self) -> None:
+    """It will start again where it stopped."""
+    tokens = (*self.request.prompt, *(int(t) for tokens, _ in self.pieces for t in tokens))
+    self.prefix = tokens[:-1]
+
+  def episode(self, stopped: bool) -> Episode:
+    tokens, logprobs = (np.concatenate(parts) for parts in zip(*self.pieces, strict=True))
+    return Episode(self.request, tokens.astype(np.int32), logprobs.astype(np.float32), stopped)
+
+
+class _Run:
+  """The state of one Sampler.run."""
+
+  def __init__(self, sampler: Sampler, weights: dict, key: jax.Array, requests: list[Request]):
+    self.sampler, self.weights, self.key, self.decoding = sampler, weights, key, sampler.decoding
+    self.config, self.mesh, self.devices = sampler.config, sampler.mesh, batch_parts(sampler.mesh)
+    for request in requests:
+      _check_request(request, self.config.max_position)
+    longest = max((len(r.prompt) + r.max_new for r in requests), default=0)
+    self.decoding.check("decoding", longest, self.devices)
+    self.queue = deque(_Sequence(request, number, request.prompt[:-1]) for number, request in enumerate(requests))
+    self.stores: list[Prefilled] = []
+    self.waiting = Counter(s.prefix for s in self.queue)  # sequences of the queue by what has to be prefilled
+    rows = self._fewest_rows(len(requests))
+    self.sequences: list[_Sequence | None] = [None] * rows
+    kind = (self.config, self.mesh, sampler.compute.dtype, self.decoding.int8_cache, rows)
+    if self.decoding.cache_tokens is None:
+      self.slots = DenseSlots(*kind)
+    else:
+      pages = self.decoding.cache_tokens // self.decoding.page // self.devices * self.devices
+      self.slots = PagedSlots(*kind, pages=pages, page=self.decoding.page)
+
+  def episodes(self) -> Iterator[list[Episode]]:
+    finished: list[Episode] = []
+    while self.queue or any(self.sequences):
+      self._shrink()
+      self._fill()
+      segment, cache = self._dispatch()
+      self.slots.take(cache)
+      if finished:
+        yield finished
+      finished = self._collect(jax.device_get(segment))
+    if finished:
+      yield finished
+
+  def _fewest_rows(self, wanted: int) -> int:
+    """Slots halved as often as `wanted` sequences still fit, a multiple of the devices."""
+    rows = self.decoding.slots
+    while rows % (2 * self.devices) == 0 and rows // 2 >= max(wanted, 1):
+      rows //= 2
+    return rows
+
+  def _lengths(self) -> np.ndarray:
+    return np.array([len(s.request.prompt) + s.sampled - 1 if s else 0 for s in self.sequences], np.int32)
+
+  def _live(self) -> np.ndarray:
+    return np.array([s is not None for s in self.sequences])
+
+  def _shrink(self) -> None:
+    """Goes on with fewer slots where the queue is empty and the sequences left fit into them on every device."""
+    if self.queue:
+      return
+    by_device = np.array_split(np.arange(len(self.sequences)), self.devices)
+    kept = [[i for i in slots if self.sequences[i]] for slots in by_device]
+    rows = self._fewest_rows(max(map(len, kept)) * self.devices)
+    if rows >= len(self.sequences):
+      return
+    each = rows // self.devices
+    source = np.concatenate([np.array([i - slots[0] for i in k] + [0] * (each - len(k)), np.int32)
+                             for k, slots in zip(kept, by_device, strict=True)])
+    self.sequences = [s for k in kept for s in [*(self.sequences[i] for i in k), *[None] * (each - len(k))]]
+    self.slots.keep(source, self._lengths(), self._live(), self.decoding.segment)
+
+  def _fill(self) -> None:
+    """Gives free slots to sequences of the queue, and makes sure of room for a segment."""
+    segment = self.decoding.segment
+    for slot in self._free_slots():
+      if not self.queue or not self.slots.assign(slot, self.queue[0].prefix, segment):
+        break
+      self.sequences[slot] = self.queue.popleft()
+      self.waiting[self.sequences[slot].prefix] -= 1
+    while refused := self.slots.reserve(self._lengths(), self._live(), segment):
+      self._make_way(refused[0])
+    self.slots.admit(self._prefilled)
+    self.stores = [store for store in self.stores if any(self.waiting[prefix] for prefix in store.rows)]
+
+  def _free_slots(self) -> list[int]:
+    """Free slots, one device after another, so that all have about the same number of sequences."""
+    each = len(self.sequences) // self.devices
+    free = [[i for i in range(d * each, (d + 1) * each) if self.sequences[i] is None] for d in range(self.devices)]
+    most = max(map(len, free))
+    return [slots[-n] for n in range(most, 0, -1) for slots in free if n <= len(slots)]
+
+  def _make_way(self, slot: int) -> None:
+    """Puts the youngest sequence on the device of `slot` back into the queue; it goes on later where it stopped."""
+    each = len(self.sequences) // self.devices
+    device = slot // each
+    youngest = max((i for i in range(device * each, (device + 1) * each) if self.sequences[i]),
+                   key=lambda i: self.sequences[i].number)
+    self.slots.release(youngest)
+    self.slots.pending = [entry for entry in self.slots.pending if entry[0] != youngest]
+    sequence, self.sequences[youngest] = self.sequences[youngest], None
+    sequence.back_to_queue()
+    self.queue.appendleft(sequence)
+    self.waiting[sequence.prefix] += 1
+    self.sampler.stats["preempted"] += 1
+
+  def _prefilled(self, prefix: Prefix) -> Prefilled:
+    """The store that has a prefix; a new one is made of it and the prefixes that the queue asks for next."""
+    for store in self.stores:
+      if prefix in store.rows:
+        return store
+    known = {p for store in self.stores for p in store.rows}
+    wanted = dict.fromkeys([prefix])
+    ahead = [p for _, p, *_ in self.slots.pending]
+    for other in chain(ahead, (s.prefix for s in self.queue)):
+      if len(wanted) == self._prefill_rows():
+        break
+      if other and other not in known and len(other) <= bucket(len(prefix)):
+        wanted[other] = None
+    self.stores.append(self._prefill(list(wanted)))
+    return self.stores[-1]
+
+  def _prefill_rows(self) -> int:
+    return -(-self.decoding.prefill_rows // self.devices) * self.devices
+
+  def _prefill(self, prefixes: list[Prefix]) -> Prefilled:
+    longest = max(map(len, prefixes))
+    chunk = min(self.decoding.prefill_chunk, bucket(longest, self.decoding.page))
+    slots, rows = -(-longest // chunk) * chunk, self._prefill_rows()
+    slots = -(-slots // self.decoding.page) * self.decoding.page
+    tokens = np.zeros((rows, slots), np.int32)
+    for row, prefix in zip(tokens, prefixes, strict=False):
+      row[:len(prefix)] = prefix
+    layers = generate.empty_cache(config=self.config, slots=(rows, slots), dtype=self.sampler.compute.dtype,
+                                  int8=self.decoding.int8_cache)
+    for start in range(0, longest, chunk):
+      layers = generate.prefill(self.weights, layers, put_batch(self.mesh, tokens[:, start:start + chunk]),
+                                np.int32(start), config=self.config)
+    self.sampler.stats["prefilled"] += sum(map(len, prefixes))
+    return Prefilled(layers, {prefix: row for row, prefix in enumerate(prefixes)})
+
+  def _dispatch(self):
+    """Starts a segment; it ends early when enough slots can be refilled, or fewer slots would do."""
+    live, rows = int(self._live().sum()), len(self.sequences)
+    if self.queue:
+      enough = max(1, live // 8)
+    else:
+      enough = max(1, live - (rows // 2 if rows % (2 * self.devices) == 0 else 0))
+    return generate.decode_segment(
+      self.weights, self.slots.cache(), put_batch(self.mesh, self._table()), self.key, np.int32(enough), config=self.config,
+      sampling=self.sampler.sampling, steps=self.decoding.segment, stop_ids=self.sampler.stop_ids)
+
+  def _table(self) -> generate.Slots:
+    def column(of, dtype=np.int32):
+      return np.array([of(s) if s else 0 for s in self.sequences], dtype)
+    return generate.Slots(
+      token=column(lambda s: s.newest), length=self._lengths(),
+      sampled=column(lambda s: s.sampled), limit=column(lambda s: s.request.max_new),
+      question=column(lambda s: s.request.question_id, np.uint32), sample=column(lambda s: s.request.sample, np.uint32),
+      live=self._live())
+
+  def _collect(self, segment: generate.Segment) -> list[Episode]:
+    """Adds what was sampled to the sequences; the episodes that ended, in the order of the slots."""
+    stats, finished = self.sampler.stats, []
+    stats.update(segments=1, slot_steps=int(segment.steps) * len(self.sequences), tokens=int(segment.count.sum()))
+    for slot, sequence in enumerate(self.sequences):
+      if sequence is None:
+        continue
+      n = int(segment.count[slot])
+      sequence.pieces.append((segment.tokens[:n, slot].copy(), segment.logprobs[:n, slot].copy()))
+      sequence.sampled += n
+      if segment.done[slot]:
+        finished.append(sequence.episode(bool(segment.stopped[slot])))
+        self.slots.release(slot)
+        self.sequences[slot] = None
+    return finished
+
+
+def _check_request(request: Request, longest: int) -> None:
+  where = f"request of question {request.question_id}, sample {request.sample}"
+  if not request.prompt:
+    raise InputError(where, "its prompt has no tokens", "Give at least one.")
+  if request.max_new < 1:
+    raise InputError(f"{where}: max_new", request.max_new, "Leave room for at least one token.")
+  if len(request.prompt) + request.max_new > longest:
+    raise InputError(where, f"{len(request.prompt)} tokens of prompt and {request.max_new} of response",
+                     f"The model's context ends at max_position {longest}.")
