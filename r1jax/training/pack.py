@@ -299,3 +299,15 @@ def _check_units(lengths: list[int], row_length: int, together: int) -> None:
       raise InputError(f"pack: sequences {first} to {first + together - 1}, which share a row",
                        f"{lengths[first:first + together]} tokens in rows of {row_length}",
                        "Make the rows longer, or leave them out.")
+
+
+MICROBATCH_TOKENS = 1_280  # ours
+
+
+def rows_for(tokens: int, row_length: int, parts: int = 1, of: int | None = None) -> int:
+  """Rows of a microbatch of about `tokens` slots, a multiple of the data-parallel `parts`: as many as fit, at least one a
+  part. of: they must divide these rows of a batch."""
+  rows = max(1, tokens // (row_length * parts)) * parts
+  if of is None:
+    return rows
+  return next((r for r in range(min(rows, of), 0, -1) if of % r == 0 and r % parts == 0), of)
