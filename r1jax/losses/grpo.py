@@ -21,11 +21,11 @@ class KLEstimator(enum.Enum):
 
 
 def grpo_loss(logprobs, old_logprobs, ref_logprobs, advantages, mask, weights, *, clip_low: float,
-              clip_high: float, kl_coef: float, kl_estimator: KLEstimator = KLEstimator.K3):
+              clip_high: float, kl_coef: float, kl_estimator: KLEstimator = KLEstimator.K3, correction=None):
   """Loss (scalar, float32) = -J, and its metrics; DeepSeekMath eq. 3, R1 (Nature) eq. 1-2 per token:
 
       rho_t = exp(logprobs_t - old_logprobs_t)
-      loss  = sum_t weights_t { -min(rho_t A, clip(rho_t, 1 - clip_low, 1 + clip_high) A) + kl_coef KL_t }
+      loss  = sum_t weights_t { -c_t min(rho_t A, clip(rho_t, 1 - clip_low, 1 + clip_high) A) + kl_coef KL_t }
 
   The gradient flows through `logprobs` alone. It is zero where the clip acts; at the very bound it does not
   act yet. The log-ratio is clamped to [-20, 20] before exp, and beyond that the policy term has no gradient.
@@ -43,6 +43,8 @@ def grpo_loss(logprobs, old_logprobs, ref_logprobs, advantages, mask, weights, *
     clip_low, clip_high: epsilon below and above 1, not negative; 1 or more below never binds. Python numbers.
     kl_coef: beta, not negative. A Python number.
     kl_estimator: K1, K2 or K3.
+    correction: [N, T] c_t, not in the papers (None: 1): what the policy term of a token counts for when the sampler's
+      probabilities are not the old policy's (truncated importance weights).
 
   Returns:
     (loss, metrics). All metrics are sums weighted by `weights`, so they add up over microbatches like the
@@ -53,7 +55,7 @@ def grpo_loss(logprobs, old_logprobs, ref_logprobs, advantages, mask, weights, *
   Raises:
     InputError: shapes differ, a negative (or NaN) clip or kl_coef, or kl_coef > 0 without ref_logprobs.
   """
-  _check_shapes(logprobs, old_logprobs, ref_logprobs, advantages, mask, weights)
+  _check_shapes(logprobs, old_logprobs, ref_logprobs, advantages, mask, weights, correction)
   _check_numbers(clip_low, clip_high, kl_coef, kl_estimator, ref_logprobs)
   mask = jnp.asarray(mask).astype(bool)
 
@@ -68,6 +70,8 @@ def grpo_loss(logprobs, old_logprobs, ref_logprobs, advantages, mask, weights, *
     (masked(old_logprobs), masked(advantages), masked(weights)))
 
   per_token, ratio, flags = _policy_loss(logprobs - old_logprobs, advantages, clip_low, clip_high)
+  if correction is not None:
+    per_token = per_token * jax.lax.stop_gradient(masked(correction))
   metrics = {"policy_loss": per_token, "ratio": ratio, "nll": -logprobs, **flags,
              "weight": jnp.ones_like(weights)}
   if ref_logprobs is not None:
@@ -108,13 +112,14 @@ def _kl(log_ratio, estimator: KLEstimator):
       return jnp.expm1(-log_ratio) + log_ratio
 
 
-def _check_shapes(logprobs, old_logprobs, ref_logprobs, advantages, mask, weights):
+def _check_shapes(logprobs, old_logprobs, ref_logprobs, advantages, mask, weights, correction):
   shape = require_rank_2("grpo_loss", "logprobs", logprobs, "[N, T]")
   for name, array in (("old_logprobs", old_logprobs), ("mask", mask), ("weights", weights)):
     require_shape("grpo_loss", name, array, shape)
   require_shape("grpo_loss", "advantages", advantages, shape[:1], shape)
-  if ref_logprobs is not None:
-    require_shape("grpo_loss", "ref_logprobs", ref_logprobs, shape)
+  for name, array in (("ref_logprobs", ref_logprobs), ("correction", correction)):
+    if array is not None:
+      require_shape("grpo_loss", name, array, shape)
 
 
 def _check_numbers(clip_low, clip_high, kl_coef, kl_estimator, ref_logprobs):

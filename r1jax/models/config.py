@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from r1jax.errors import InputError
 
 FAMILIES = ("qwen2", "qwen3", "llama", "deepseek_v3")
-REMAT = ("none", "dots", "full")
+REMAT = ("nothing", "attention", "dots", "everything")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -87,6 +87,9 @@ class ModelConfig:
   qkv_bias: bool = False  # Qwen2/2.5
   qk_norm: bool = False  # Qwen3: RMSNorm over head_dim of queries and keys, before the rotation
   tie_embeddings: bool = False
+  # Ids from num_tokens on have no token in the tokenizer (padded rows of the vocabulary): their probability is 0 in sampler,
+  # scorer, teacher and update. None: every id has one.
+  num_tokens: int | None = None
   mla: MLA | None = None  # DeepSeek-V3
   moe: MoE | None = None  # DeepSeek-V3
 
@@ -102,6 +105,8 @@ class ModelConfig:
       value = getattr(self, field.name)
       if field.type is int and (not isinstance(value, int) or value < 1):
         raise InputError(f"model.{field.name}", repr(value), "It must be a positive integer.")
+    if self.num_tokens is not None and not 1 <= self.num_tokens <= self.vocab_size:
+      raise InputError("model.num_tokens", self.num_tokens, f"Give 1 to vocab_size ({self.vocab_size}), or None.")
     if self.num_heads % self.num_kv_heads:
       raise InputError(
         "model.num_kv_heads", self.num_kv_heads,
@@ -133,23 +138,23 @@ class Compute:
   """How a model is computed; no field changes what is computed beyond rounding.
 
   dtype: of activations and of the weights at use; parameters and optimizer stay float32.
-  remat: what the backward pass recomputes: "none", "dots" (all but matrix products), "full" (whole layers).
-  attention_chunk: queries a block of training attention, so that scores are [.., chunk, T], never [.., T, T];
-    None computes them at once.
-  logprob_chunk: positions whose logits exist at one time when log-probs are computed.
+  remat: what a layer keeps for the backward pass beside its input, and does not compute again: "nothing", "attention" (its
+    output), "dots" (matrix products), "everything". None: what is fastest on the platform, see transformer.py.
+  attention_chunk: queries a block of training attention: scores are [.., chunk, T], never [.., T, T].
+  logprob_chunk: tokens a device whose logits exist at one time when log-probs are computed.
   """
 
   dtype: str = "float32"
-  remat: str = "none"
-  attention_chunk: int | None = None
-  logprob_chunk: int = 128
+  remat: str | None = None
+  attention_chunk: int = 256
+  logprob_chunk: int = 512
 
   def __post_init__(self):
     if self.dtype not in DTYPES:
       raise InputError("compute.dtype", repr(self.dtype), f"Use one of {', '.join(DTYPES)}.")
-    if self.remat not in REMAT:
-      raise InputError("compute.remat", repr(self.remat), f"Use one of {', '.join(REMAT)}.")
+    if self.remat not in (None, *REMAT):
+      raise InputError("compute.remat", repr(self.remat), f"Use one of {', '.join(REMAT)}, or None.")
     for name in ("attention_chunk", "logprob_chunk"):
       value = getattr(self, name)
-      if value is not None and value < 1:
+      if not isinstance(value, int) or value < 1:
         raise InputError(f"compute.{name}", value, "It must be a positive number of positions.")

@@ -13,8 +13,9 @@ from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
 
 from r1jax.models import mla
-from r1jax.models.attention import attend, attend_in_chunks, visible
+from r1jax.models.attention import MASKED, attend, attend_causally, visible
 from r1jax.models.config import Compute, ModelConfig
+from r1jax.models.linear import flat, linear, swiglu
 from r1jax.models.moe import mixture
 from r1jax.models.norm import rms_norm
 from r1jax.models.params import stacks, weight_table
@@ -22,9 +23,15 @@ from r1jax.models.rope import rope_tables, rotate
 from r1jax.sharding import BATCH, ROLLOUT_RULES, partition_spec
 
 POLICIES = {
+  "nothing": jax.checkpoint_policies.nothing_saveable,
+  "attention": jax.checkpoint_policies.save_only_these_names("attention"),
   "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-  "full": jax.checkpoint_policies.nothing_saveable,
 }
+
+
+FASTEST = {"cpu": "nothing"}  # of POLICIES, by platform
+# Weights whose products have a backward pass of their own (linear.py), which takes them as they are stored.
+PRODUCTS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 @struct.dataclass
@@ -62,37 +69,66 @@ def embed(params: dict, config: ModelConfig, compute: Compute, tokens: jax.Array
   return table.at[tokens].get(out_sharding=P(BATCH, None, None))
 
 
+def stored_head(params: dict, config: ModelConfig) -> jax.Array:
+  """The output head [D, V] in float32 and in the parameters' layout."""
+  return params["embed"].T if config.tie_embeddings else params["head"]
+
+
 def head_weight(params: dict, config: ModelConfig, compute: Compute) -> jax.Array:
-  """The output head [D, V], split over tensor along V. Take it once, outside any loop over positions."""
-  w = params["embed"].T if config.tie_embeddings else params["head"]
-  return reshard(w.astype(compute.dtype), P(None, "tensor"))
+  """The output head [D, V] as it is used, split over tensor along V. Take it once, outside any loop over positions."""
+  return reshard(stored_head(params, config).astype(compute.dtype), P(None, "tensor"))
 
 
-def logits(hidden: jax.Array, head: jax.Array) -> jax.Array:
-  """[..., D] x [D, V] -> [..., V] in float32."""
-  return jnp.einsum("...d,dv->...v", hidden, head, preferred_element_type=jnp.float32)
+def logits(hidden: jax.Array, head: jax.Array, num_tokens: int | None = None) -> jax.Array:
+  """[..., D] x [D, V] -> [..., V] in float32; those of ids from num_tokens on are MASKED, so that exp gives exactly 0."""
+  scores = jnp.einsum("...d,dv->...v", hidden, head, preferred_element_type=jnp.float32)
+  if num_tokens is None or num_tokens == head.shape[1]:
+    return scores
+  ids = jax.lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1, out_sharding=jax.typeof(scores).sharding)
+  return jnp.where(ids < num_tokens, scores, MASKED)
+
+
+def rows(x: jax.Array, like: jax.Array) -> jax.Array:
+  """[B T, ...] -> [B, T, ...], B and T those of `like`: flat() backwards."""
+  batch, *rest = jax.typeof(x).sharding.spec
+  return x.reshape(*like.shape[:2], *x.shape[1:], out_sharding=P(batch, None, *rest))
+
+
+def _projected(y, w):
+  """[B, T, D] x stored [D, n, h] -> [B, T, n, h]."""
+  D, n, h = w.shape
+  embed, heads, _ = jax.typeof(w).sharding.spec
+  out = linear(flat(y), w.reshape(D, n * h, out_sharding=P(embed, heads)))
+  return rows(out.reshape(-1, n, h, out_sharding=P(*jax.typeof(out).sharding.spec, None)), y)
+
+
+def _merged(out, w):
+  """Heads together again: [B, T, H, h] x stored [H, h, D] -> [B, T, D]."""
+  H, h, D = w.shape
+  heads, _, embed = jax.typeof(w).sharding.spec
+  batch, *_ = jax.typeof(out).sharding.spec
+  merged = flat(out).reshape(-1, H * h, out_sharding=P(batch, heads))
+  return rows(linear(merged, w.reshape(H * h, D, out_sharding=P(heads, embed))), out)
 
 
 def _layer(config: ModelConfig, dtype, axes: dict, x, w, cos, sin, attention: Callable):
   """One decoder layer. attention(w, y, cos, sin) -> (out [B, T, H, h], carry) of normed inputs is where training and
-  decoding differ."""
-  w = {name: gathered(w[name], axes[name][1:], jnp.float32 if name.startswith("router") else dtype) for name in w}
-  out_spec = P(BATCH, None, None)
-
-  out, carry = attention(w, rms_norm(x, w["attn_norm"], config.rms_norm_eps), cos, sin)
-  x = x + jnp.einsum("btnh,nhd->btd", out, w["o"], out_sharding=out_spec)
-
-  y = rms_norm(x, w["mlp_norm"], config.rms_norm_eps)
-  if "gate" in w:
-    gate = jax.nn.silu(jnp.einsum("btd,df->btf", y, w["gate"]))
-    up = jnp.einsum("btd,df->btf", y, w["up"])
-    x = x + jnp.einsum("btf,fd->btd", gate * up, w["down"], out_sharding=out_spec)
-  return x + mixture(config.moe, y, w) if "router" in w else x, carry
+  decoding differ. w: the layer's weights as they are stored; the large ones are gathered where they are used."""
+  w = {name: value if name in PRODUCTS else gathered(value, axes[name][1:], jnp.float32 if name.startswith("router") else dtype)
+       for name, value in w.items()}
+  with jax.named_scope("attention"):
+    out, carry = attention(w, rms_norm(x, w["attn_norm"], config.rms_norm_eps), cos, sin)
+    x = x + _merged(out, w["o"])
+  with jax.named_scope("mlp"):
+    y = rms_norm(x, w["mlp_norm"], config.rms_norm_eps)
+    if "gate" in w:
+      x = x + rows(swiglu(flat(y), w["gate"], w["up"], w["down"]), y)
+    return x + mixture(config.moe, y, w) if "router" in w else x, carry
 
 
 def _qkv(config: ModelConfig, w: dict, y, cos, sin) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Rotated queries [B, T, H, h] and keys, and values [B, T, K, h], of grouped-query attention."""
-  q, k, v = (jnp.einsum("btd,dnh->btnh", y, w[name]) for name in "qkv")
+  q, k, v = (_projected(y, w[name]) for name in "qkv")
   if config.qkv_bias:
     q, k, v = q + w["q_bias"][None, None], k + w["k_bias"][None, None], v + w["v_bias"][None, None]
   if config.qk_norm:
@@ -119,15 +155,16 @@ def forward(params: dict, config: ModelConfig, compute: Compute, tokens, positio
     else:
       q, k, v = mla.expanded(config, *mla.project(config, y, w, cos, sin), w["kv_up"])
       scale = mla.softmax_scale(config)
-    return attend_in_chunks(q, k, v, positions, positions, segment_ids, segment_ids, compute.attention_chunk, scale), None
+    return attend_causally(q, k, v, positions, segment_ids, compute.attention_chunk, scale), None
 
   def body(x, w, axes):
     return _layer(config, compute.dtype, axes, x, w, cos, sin, attention)
 
+  remat = compute.remat or FASTEST.get(jax.default_backend(), "nothing")
   for stack in stacks(config):
     layer = partial(body, axes=_layer_axes(config, stack))
-    if compute.remat != "none":
-      layer = jax.checkpoint(layer, policy=POLICIES[compute.remat], prevent_cse=False)
+    if remat in POLICIES:
+      layer = jax.checkpoint(layer, policy=POLICIES[remat], prevent_cse=False)
     x, _ = jax.lax.scan(layer, x, params[stack])
   return rms_norm(x, gathered(params["final_norm"], ("embed",), compute.dtype), config.rms_norm_eps)
 

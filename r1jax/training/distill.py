@@ -1,6 +1,6 @@
 """Token-level distillation: a teacher's likeliest tokens, the student's log-probs of them, and the update.
 
-As in score.py, logits exist for a chunk of positions at a time and are made again in the backward pass.
+As in logprobs.py, logits exist for a chunk of tokens at a time and are made again in the backward pass.
 """
 from functools import cache, partial
 
@@ -10,13 +10,28 @@ import jax.numpy as jnp
 from r1jax.errors import InputError
 from r1jax.losses.distill import distill_loss
 from r1jax.losses.sft import sft_loss
-from r1jax.models.attention import MASKED, in_chunks
+from r1jax.models.attention import MASKED
 from r1jax.models.config import Compute, ModelConfig
+from r1jax.models.linear import by_device, over_chunks
 from r1jax.models.transformer import forward, head_weight, logits
-from r1jax.records import DistillBatch
+from r1jax.records import PackedRows
 from r1jax.sharding import BATCH
 from r1jax.training.optimizer import AdamW
-from r1jax.training.step import make_update
+from r1jax.training.step import Step, make_step
+
+
+def _in_chunks(block, chunk: int, *arrays):
+  """block(*chunked) over arrays [B, T, ...], `chunk` tokens of each device at a time, for the tokens that follow: what
+  comes out, a tree of [B, T, ...], is moved one slot to the right, and slot 0 is zeros."""
+  B, T = arrays[0].shape[:2]
+  _, out = over_chunks(lambda _, chunked: (None, block(*chunked)), None, chunk, *map(by_device, arrays))
+
+  def aligned(x):
+    rest = x.ndim - 2
+    x = x.reshape(B, T, *x.shape[2:], out_sharding=jax.P(BATCH, *[None] * (rest + 1)))
+    return jnp.pad(x[:, :-1], ((0, 0), (1, 0)) + ((0, 0),) * rest)
+
+  return jax.tree.map(aligned, out)
 
 
 @partial(jax.jit, static_argnames=("config", "compute", "k"))
@@ -26,21 +41,21 @@ def topk_logprobs(params, config: ModelConfig, compute: Compute, tokens, positio
 
   Aligned with tokens [B, T] as log-probs are: [:, t] is about slot t given those before it. Slot 0 has none before it and
   is zeros, and the first slot of a later segment is meaningless: both must have weight 0. segment_ids: [B, T], or None.
-  Raises InputError for k outside 1..vocab_size.
+  Raises InputError for k outside 1..the number of ids that have a token.
   """
-  if not 1 <= k <= config.vocab_size:
-    raise InputError("distillation: k", k, f"Give 1 to the size of the vocabulary, {config.vocab_size}.")
+  most = config.num_tokens or config.vocab_size
+  if not 1 <= k <= most:
+    raise InputError("distillation: k", k, f"Give 1 to the size of the vocabulary, {most}.")
   hidden = forward(params, config, compute, tokens, positions, segment_ids)
   head = head_weight(params, config, compute)
 
   def block(hidden):
     # The largest of a vocabulary that is split over devices are found only with all of it in one place.
-    scores = jax.sharding.reshard(logits(hidden, head), jax.P(BATCH, None, None))
+    scores = jax.sharding.reshard(logits(hidden, head, config.num_tokens), jax.P(BATCH, None, None))
     top, ids = jax.lax.top_k(scores, k)
     return ids, top - jax.nn.logsumexp(scores, axis=-1, keepdims=True)
 
-  found = in_chunks(block, compute.logprob_chunk, hidden[:, :-1])
-  return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (1, 0), (0, 0))), found)
+  return _in_chunks(block, compute.logprob_chunk, hidden)
 
 
 def logprobs_at(params, config: ModelConfig, compute: Compute, tokens, positions, segment_ids,
@@ -55,11 +70,11 @@ def logprobs_at(params, config: ModelConfig, compute: Compute, tokens, positions
 
   @jax.checkpoint
   def block(hidden, targets, ids):
-    scores = logits(hidden, head)
+    scores = logits(hidden, head, config.num_tokens)
     norm = jax.nn.logsumexp(scores, axis=-1)
     vocabulary = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 2, out_sharding=jax.typeof(scores).sharding)
 
-    # Masked sums instead of a gather, as in score.py, and one id at a time: masks of all k would be k times the logits.
+    # Masked sums instead of a gather, as in logprobs.py, and one id at a time: masks of all k would be k times the logits.
     @jax.checkpoint
     def score_of(id):
       return jnp.sum(jnp.where(vocabulary == id[:, :, None], scores, 0.0), axis=-1)
@@ -70,26 +85,26 @@ def logprobs_at(params, config: ModelConfig, compute: Compute, tokens, positions
     others = jax.nn.logsumexp(jnp.where(covered, MASKED, scores), axis=-1)
     return score_of(targets) - norm, jnp.moveaxis(found, 0, 2) - norm[:, :, None], others - norm
 
-  found = in_chunks(block, compute.logprob_chunk, hidden[:, :-1], tokens[:, 1:], ids[:, 1:])
-  return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (1, 0)) + ((0, 0),) * (x.ndim - 2)), found)
+  # Slot t's hidden state is about the token of slot t + 1; the last slot's is about none.
+  following = (jnp.roll(x, -1, axis=1) for x in (tokens, ids))
+  return _in_chunks(block, compute.logprob_chunk, hidden, *following)
 
 
 @cache
-def distill_update(config: ModelConfig, compute: Compute, optimizer: AdamW, weight: float):
-  """update(state, DistillBatch of [M, N / M, ...]) -> (state, metrics), jitted and cached.
+def distill_step(config: ModelConfig, compute: Compute, optimizer: AdamW, weight: float) -> Step:
+  """The Step of (1 - weight) * sft_loss + weight * distill_loss for these settings, cached.
 
-  Loss = (1 - weight) * sft_loss + weight * distill_loss; metrics are those of both. Raises InputError for a weight outside
-  0..1.
+  Of PackedRows it reads tokens, positions, segment_ids, weights, teacher_ids and teacher_logprobs; metrics are those of
+  both losses. Raises InputError for a weight outside 0..1.
   """
   if not 0 <= weight <= 1:
     raise InputError("distillation: weight", weight, "Give a number from 0 (samples alone) to 1 (the teacher alone).")
 
-  def loss_fn(params, batch: DistillBatch):
-    rows = batch.rows
+  def loss_fn(params, rows: PackedRows):
     logprobs, at_ids, rest = logprobs_at(params, config, compute, rows.tokens, rows.positions, rows.segment_ids,
-                                         batch.teacher_ids)
+                                         rows.teacher_ids)
     nll, metrics = sft_loss(logprobs, rows.weights)
-    kl, more = distill_loss(batch.teacher_logprobs, at_ids, rest, rows.weights)
+    kl, more = distill_loss(rows.teacher_logprobs, at_ids, rest, rows.weights)
     return (1 - weight) * nll + weight * kl, {**metrics, **more}
 
-  return make_update(loss_fn, optimizer.build())
+  return make_step(loss_fn, optimizer.build())

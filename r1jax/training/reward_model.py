@@ -4,11 +4,9 @@ Parameters: {"decoder": the policy's parameters, as they are, "head": {"weight":
 starts from any policy's checkpoint. The decoder's own output head, if it has one, is carried along without a gradient.
 """
 from functools import cache, partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -16,24 +14,10 @@ from r1jax.losses.reward_model import RewardKind, pairwise_loss, pointwise_loss
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.params import abstract_params
 from r1jax.models.transformer import forward, gathered
+from r1jax.records import PackedRows
 from r1jax.sharding import BATCH, TRAIN_RULES, check_divisible, partition_spec
 from r1jax.training.optimizer import AdamW
-from r1jax.training.step import make_update
-
-
-@struct.dataclass
-class RewardBatch:
-  """One batch of a reward model: N rows of R = 2 responses (chosen, rejected) or of R = 1, right-padded to T slots.
-
-  tokens, positions: [N, R, T] int32, prompt and response together, positions -1 in padding. last: [N, R] int32, the slot
-  that the score is read at. weights: [N] float32, of a sum over the whole batch. safe: [N] float32, 0 or 1, where R = 1.
-  """
-
-  tokens: Any
-  positions: Any
-  last: Any
-  weights: Any
-  safe: Any = None
+from r1jax.training.step import Step, make_step
 
 
 def _head_shardings(config: ModelConfig, mesh: Mesh) -> dict:
@@ -57,38 +41,40 @@ def init_reward_params(policy_params: dict, config: ModelConfig, mesh: Mesh) -> 
   return {"decoder": policy_params, "head": jax.device_put(head, _head_shardings(config, mesh))}
 
 
-def reward_scores(params: dict, config: ModelConfig, compute: Compute, tokens, positions, last) -> jax.Array:
-  """Scores [B] float32: the head on the final hidden state at slot `last` of each row. Not jitted, for losses.
+def reward_scores(params: dict, config: ModelConfig, compute: Compute, tokens, positions, segment_ids) -> jax.Array:
+  """Scores [B, T] float32: the head on the final hidden state of every slot; a response's score is that at its last one.
+  Not jitted, for losses.
 
-  tokens, positions: [B, T] int32, right-padded, positions -1 in padding; last: [B] int32.
+  tokens, positions, segment_ids: [B, T] int32, as in PackedRows; segment_ids None: a row is a sequence.
   """
-  hidden = forward(params["decoder"], config, compute, tokens, positions)
-  # A masked sum instead of a gather: it runs on a batch split over devices, and one row is picked exactly.
-  picked = (jnp.arange(tokens.shape[1], dtype=jnp.int32)[None] == last[:, None])[:, :, None]
-  final = jnp.sum(jnp.where(picked, hidden, jnp.zeros((), hidden.dtype)), axis=1).astype(jnp.float32)
-  weight = gathered(params["head"]["weight"], ("embed",), jnp.float32)
-  return jnp.einsum("bd,d->b", final, weight) + params["head"]["bias"]
+  hidden = forward(params["decoder"], config, compute, tokens, positions, segment_ids).astype(jnp.float32)
+  with jax.named_scope("head"):
+    weight = gathered(params["head"]["weight"], ("embed",), jnp.float32)
+    return jnp.einsum("btd,d->bt", hidden, weight) + params["head"]["bias"]
 
 
 @partial(jax.jit, static_argnames=("config", "compute"))
-def scores(params: dict, tokens, positions, last, *, config: ModelConfig, compute: Compute) -> jax.Array:
-  """reward_scores without gradients: [B] float32."""
-  return reward_scores(params, config, compute, tokens, positions, last)
+def scores(params: dict, tokens, positions, segment_ids, *, config: ModelConfig, compute: Compute) -> jax.Array:
+  """reward_scores without gradients: [B, T] float32."""
+  return reward_scores(params, config, compute, tokens, positions, segment_ids)
 
 
 @cache
-def reward_update(config: ModelConfig, compute: Compute, optimizer: AdamW, kind: RewardKind):
-  """update(state, RewardBatch of [M, N / M, ...]) -> (state, metrics), jitted and cached.
+def reward_step(config: ModelConfig, compute: Compute, optimizer: AdamW, kind: RewardKind) -> Step:
+  """The Step of the loss of `kind` for these settings, cached; metrics are that loss's.
 
-  All responses of a microbatch go through one forward pass. Metrics are those of the loss of `kind`.
+  Of PackedRows it reads tokens, positions, segment_ids and weights, which are 0 but at the slots that are judged: of pairs
+  the last slot of the rejected response, with `partner`; of labelled responses the last slot of each, with `safe`.
   """
-  def loss_fn(params, batch: RewardBatch):
-    N, R, T = batch.tokens.shape
-    flat = [x.reshape(N * R, T, out_sharding=P(BATCH, None)) for x in (batch.tokens, batch.positions)]
-    last = batch.last.reshape(N * R, out_sharding=P(BATCH))
-    found = reward_scores(params, config, compute, *flat, last).reshape(N, R, out_sharding=P(BATCH, None))
+  def loss_fn(params, rows: PackedRows):
+    found = reward_scores(params, config, compute, rows.tokens, rows.positions, rows.segment_ids)
+    weights = rows.weights.reshape(-1, out_sharding=P(BATCH))
     if kind is RewardKind.PAIRWISE:
-      return pairwise_loss(found[:, 0], found[:, 1], batch.weights)
-    return pointwise_loss(found[:, 0], batch.safe, batch.weights)
+      # A product with the one-hot partner instead of a gather: it runs on a batch split over devices.
+      slots = jnp.arange(found.shape[1], dtype=jnp.int32)[None, None]
+      picked = (rows.partner[:, :, None] == slots).astype(jnp.float32)
+      chosen = jnp.einsum("bts,bs->bt", picked, found)
+      return pairwise_loss(*(x.reshape(-1, out_sharding=P(BATCH)) for x in (chosen, found)), weights)
+    return pointwise_loss(*(x.reshape(-1, out_sharding=P(BATCH)) for x in (found, rows.safe)), weights)
 
-  return make_update(loss_fn, optimizer.build())
+  return make_step(loss_fn, optimizer.build())
