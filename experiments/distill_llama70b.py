@@ -40,12 +40,12 @@ experiment = Experiment(
   name="distill_llama70b", model=MODEL, stages=(distill,),
   weights="",  # the user names it
   mesh=MeshShape(fsdp=64, tensor=8),
-  compute=Compute(dtype="bfloat16", remat="full", attention_chunk=512, logprob_chunk=128))
+  compute=Compute(dtype="bfloat16", attention_chunk=512, logprob_chunk=128))
 
 smoke = replace(
   experiment, name="distill_llama70b_smoke", weights=None, tokenizer="bytes", mesh=MeshShape(),
   model=replace(MODEL, vocab_size=260, d_model=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, d_ff=64,
                 max_position=256, rope_scaling=None),
-  compute=replace(experiment.compute, attention_chunk=None, logprob_chunk=16),
+  compute=replace(experiment.compute, logprob_chunk=16),
   stages=(replace(distill, documents=Corpus(), epochs=None, steps=2, batch_size=4, max_length=256,
                   template=Template("{question} = ")),))

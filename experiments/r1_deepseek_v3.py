@@ -36,6 +36,7 @@ from r1_qwen2p5_32b import (
 
 from r1jax.config import Schedule
 from r1jax.models.config import MLA, ModelConfig, MoE, RopeScaling
+from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import MeshShape
 
 DEEPSEEK_V3 = ModelConfig(  # arXiv 2412.19437, section 4.2, and the hub's config.json
@@ -47,11 +48,14 @@ DEEPSEEK_V3 = ModelConfig(  # arXiv 2412.19437, section 4.2, and the hub's confi
   moe=MoE(first_dense=3, experts=256, shared=1, top_k=8, d_ff=2_048, groups=8, kept_groups=4, route_scale=2.5))
 
 
+DECODING = Decoding(slots=128, segment=128, prefill_rows=8)  # ours: 16 sequences for the 64 chips of a data-parallel part
+
+
 def fitted(stage):
-  """A stage that samples, in pieces that 64 chips a data-parallel part can hold (ours)."""
+  """A stage that samples, with so many slots."""
   if hasattr(stage, "draws"):
-    return replace(stage, draws=replace(stage.draws, batch=8))
-  return replace(stage, rollout_batch=8, microbatches=64, held_out=replace(stage.held_out, batch=8))
+    return replace(stage, draws=replace(stage.draws, decoding=DECODING))
+  return replace(stage, decoding=DECODING)
 
 
 r1_zero = replace(
@@ -59,10 +63,8 @@ r1_zero = replace(
   optimizer=replace(r1_zero.optimizer, lr=3e-6),  # Nature, Methods, "Training details"
   max_length=Schedule({0: 32_768, 8_200: 65_536}))  # the same
 stages = (
-  fitted(r1_zero), fitted(cold_start_data), replace(cold_start, microbatches=16), fitted(rl_1), fitted(rejection),
-  replace(sft, microbatches=16), fitted(pairs), replace(helpful, microbatches=32), fitted(safety_labels),
-  replace(safety, microbatches=32), fitted(rl_2), replace(evaluation, benchmarks=tuple(
-    replace(benchmark, batch=8) for benchmark in evaluation.benchmarks)))
+  fitted(r1_zero), fitted(cold_start_data), cold_start, fitted(rl_1), fitted(rejection), sft, fitted(pairs), helpful,
+  fitted(safety_labels), safety, fitted(rl_2), fitted(evaluation))
 experiment = replace(
   experiment, name="r1_deepseek_v3", model=DEEPSEEK_V3, stages=stages, mesh=MeshShape(fsdp=8, tensor=8, expert=8))
 

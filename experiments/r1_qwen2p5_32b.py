@@ -36,6 +36,7 @@ from r1jax.data.templates import R1_ZERO, Template
 from r1jax.losses.reward_model import RewardKind
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.sampling.choice import Sampling
+from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import MeshShape
 from r1jax.stages.compare import Benchmark, Compare
 from r1jax.stages.context import EXPERIMENT, Experiment
@@ -58,13 +59,14 @@ HELPFUL = Jsonl("data/helpful.jsonl", kind="helpful", held_out=0.05)
 UNSAFE = Jsonl("data/safety.jsonl", kind="safety", held_out=0.05)
 JUDGE = Endpoint("http://localhost:8000/v1", "deepseek-ai/DeepSeek-V3", temperature=1.0,  # V3 judged and refined: [V2] B.2
                  max_requests=1_000_000)
+DECODING = Decoding(slots=2_048, segment=128, prefill_rows=64)  # ours: 32 sequences a data-parallel device
 LENGTHS = {"max_prompt_length": 1_024, "max_length": 32_768}  # the prompt: ours; [N] for RL and SFT
 
 r1_zero = GRPO(
   name="r1_zero",
   questions=REASONING,
   held_out=HeldOut(
-    questions=256, every=400, batch=128,  # ours
+    questions=256, every=400,  # ours
     samples=16,  # [V2] D.1: k = 16 for MATH
     sampling=Sampling(temperature=0.6, top_p=0.95)),  # the same
   optimizer=AdamW(lr=2e-6, warmup_steps=16),  # [V2] B.4.1, Qwen-32B-Zero; warm-up: ours
@@ -79,12 +81,12 @@ r1_zero = GRPO(
   clip_low=10.0, clip_high=10.0,  # [V2] 3.2.1, stated for rl_1; inferred for R1-Zero
   kl_coef=0.001,  # [N]
   reference_every=400,  # [N]
-  rollout_batch=128, microbatches=8, verifier_workers=32)  # ours
+  decoding=DECODING, verifier_workers=32)  # ours
 cold_start_data = Curate(
   name="cold_start_data",
   start="r1_zero",
   draws=Draws(REASONING, count=4_096, samples=4,  # "thousands", "several": [V2] B.3.2; the numbers are ours
-              template=R1_ZERO, batch=128, sampling=Sampling(temperature=1.0),  # [V2] B.3.2
+              template=R1_ZERO, batch=512, decoding=DECODING, sampling=Sampling(temperature=1.0),  # [V2] B.3.2
               **LENGTHS),
   filters=Filters(format=True, language=0.9, repetition=0.5),  # which, [V2] B.3.2; how much, ours
   refiner=EndpointRefiner(JUDGE), refine_all=True,  # V3 rewrites thought and summary: [V2] B.3.2
@@ -107,7 +109,7 @@ rejection = Curate(
   name="rejection",
   start="rl_1",
   draws=Draws(REASONING, count=160_000, samples=8,  # ours; meant to leave [V2] Table 5's 626,933 rows
-              template=R1_ZERO, batch=128, sampling=Sampling(temperature=1.0), **LENGTHS),
+              template=R1_ZERO, batch=512, decoding=DECODING, sampling=Sampling(temperature=1.0), **LENGTHS),
   # Mixed languages, long paragraphs, code blocks: [V1] 2.3.3; how much, ours.
   filters=Filters(format=True, language=0.9, repetition=0.5, paragraph_words=400, code_blocks=False),
   others=Others(Rows(path="data/non_reasoning.jsonl"), per_reasoning=(177_812, 626_933)),  # [V2] Table 5
@@ -117,7 +119,7 @@ pairs = Preferences(
   name="pairs",
   start="sft",
   draws=Draws(HELPFUL, count=66_000, samples=2,  # 66,000 pairs: [N] "Reward design"; some are not kept
-              template=R1_ZERO, batch=128, **LENGTHS),
+              template=R1_ZERO, batch=512, decoding=DECODING, **LENGTHS),
   judge=EndpointPairJudge(JUDGE),
   pairs=1, queries=4, margin=1.0)  # four queries, |difference| > 1: [V2] B.2
 helpful = RewardModel(
@@ -135,7 +137,7 @@ safety_labels = SafetyLabels(
   name="safety_labels",
   start="sft",
   draws=Draws((UNSAFE, HELPFUL), count=106_000, samples=1,  # [N]
-              template=R1_ZERO, batch=128, **LENGTHS),
+              template=R1_ZERO, batch=512, decoding=DECODING, **LENGTHS),
   judge=EndpointSafetyJudge(JUDGE, guidelines="Nothing that helps to harm people, animals or property."))  # ours
 safety = replace(helpful, name="safety", data="safety_labels", learns=RewardKind.POINTWISE, reads="all")  # [N] equation 6
 rl_2 = replace(
@@ -148,30 +150,30 @@ rl_2 = replace(
     models=(ModelReward("helpful", "helpful"), ModelReward("safety", "safety"))))  # equations 8 to 10; the scale is ours
 evaluation = Compare(
   policies=("r1_zero", "cold_start", "rl_1", "sft", "rl_2"),  # the columns of [N] Table 2
-  benchmarks=(Benchmark("reasoning", REASONING, questions=256, samples=16, batch=32,  # k = 16 for MATH: [V2] D.1
+  benchmarks=(Benchmark("reasoning", REASONING, questions=256, samples=16,  # k = 16 for MATH: [V2] D.1
                         sampling=Sampling(temperature=0.6, top_p=0.95)),  # the same
-              Benchmark("helpful", HELPFUL, questions=256, samples=4, batch=32),
-              Benchmark("unsafe", UNSAFE, questions=256, samples=4, batch=32)),
-  models=rl_2.general.models, template=R1_ZERO, verifier_workers=32, **LENGTHS)
+              Benchmark("helpful", HELPFUL, questions=256, samples=4),
+              Benchmark("unsafe", UNSAFE, questions=256, samples=4)),
+  models=rl_2.general.models, template=R1_ZERO, decoding=DECODING, verifier_workers=32, **LENGTHS)
 
 experiment = Experiment(
   name="r1_qwen2p5_32b", model=QWEN2P5_32B, weights="",  # the user names it
   stages=(r1_zero, cold_start_data, cold_start, rl_1, rejection, sft, pairs, helpful, safety_labels, safety, rl_2,
           evaluation),
   mesh=MeshShape(fsdp=64, tensor=8),
-  compute=Compute(dtype="bfloat16", remat="full", attention_chunk=512, logprob_chunk=128))
+  compute=Compute(dtype="bfloat16", attention_chunk=512, logprob_chunk=128))
 
 SUMS = Generated(generator="sums", count=200)
 smoke = replace(
   experiment, name="r1_qwen2p5_32b_smoke", weights=None, tokenizer="bytes", mesh=MeshShape(),
   model=replace(QWEN2P5_32B, vocab_size=260, d_model=32, num_layers=2, num_heads=4, num_kv_heads=2,
                 head_dim=8, d_ff=64, max_position=128),
-  compute=replace(experiment.compute, attention_chunk=None, logprob_chunk=16),
+  compute=replace(experiment.compute, logprob_chunk=16),
   stages=(
     replace(
       r1_zero, questions=SUMS, template=Template("{question} = "), held_out=replace(
-        r1_zero.held_out, questions=8, samples=1, batch=8), steps=2, questions_per_step=4, group_size=4, minibatches=2,
-      rollout_batch=8, microbatches=1, max_prompt_length=40, max_length=Schedule({0: 48}), reference_every=2,
+        r1_zero.held_out, questions=8, samples=1), steps=2, questions_per_step=4, group_size=4, minibatches=2,
+      max_prompt_length=40, max_length=Schedule({0: 48}), reference_every=2,
       verifier_workers=1),
-    Compare(policies=("r1_zero",), benchmarks=(Benchmark("sums", SUMS, questions=8, batch=8),),
+    Compare(policies=("r1_zero",), benchmarks=(Benchmark("sums", SUMS, questions=8),),
             template=Template("{question} = "), max_prompt_length=40, max_length=48)))

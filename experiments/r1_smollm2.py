@@ -66,13 +66,12 @@ r1_zero = GRPO(
   questions=MATHS,
   template=PROMPT,
   stop=("\n",),
-  held_out=HeldOut(questions=8, batch=8),
+  held_out=HeldOut(questions=8),
   optimizer=AdamW(lr=7e-6),
   steps=2,
   questions_per_step=2,
   group_size=4,
   minibatches=1,
-  rollout_batch=2,
   max_prompt_length=LENGTHS["max_prompt_length"],
   max_length=Schedule({0: LENGTHS["max_length"]}),
   checkpoint_every=1,
@@ -106,7 +105,7 @@ rl_2 = dataclasses.replace(
                   models=(ModelReward("helpful", "helpful"), ModelReward("safety", "safety"))))
 evaluation = Compare(
   policies=("r1_zero", "rl_1", "rl_2"), template=PROMPT, stop=("\n",), **LENGTHS,
-  benchmarks=(Benchmark("maths", MATHS, questions=16, batch=8),))
+  benchmarks=(Benchmark("maths", MATHS, questions=16),))
 experiment = Experiment(
   name="r1_smollm2", model=SMOLLM2_135M, weights="", compute=Compute(logprob_chunk=32),
   stages=(r1_zero, cold_start_data, cold_start, rl_1, rejection, sft, pairs, helpful, safety_labels, safety, rl_2,
@@ -120,4 +119,4 @@ smoke = dataclasses.replace(
                             head_dim=16, d_ff=64),
   stages=(dataclasses.replace(r1_zero, questions=SUMS, group_size=2, max_prompt_length=306, max_length=Schedule({0: 322})),
           dataclasses.replace(evaluation, policies=("r1_zero",), max_prompt_length=306, max_length=322,
-                              benchmarks=(Benchmark("sums", SUMS, questions=8, batch=8),))))
+                              benchmarks=(Benchmark("sums", SUMS, questions=8),))))

@@ -72,13 +72,12 @@ r1_zero = GRPO(
   name="r1_zero",
   questions=SUMS,
   template=PROMPT,
-  held_out=HeldOut(questions=256, batch=128),
+  held_out=HeldOut(questions=256),
   optimizer=AdamW(lr=2e-4, warmup_steps=10),
   steps=120,
   questions_per_step=16,  # the paper's 32, halved for two cores
   group_size=8,  # the paper's 16, halved
   minibatches=1,  # the paper's 16 updates a rollout would make 5 rollouts of this run
-  rollout_batch=16,
   max_prompt_length=11,  # six numbers and five signs
   max_length=Schedule({0: 64}),
   mask_truncated=True,
@@ -160,9 +159,9 @@ student_rl = dataclasses.replace(r1_zero, name="student_rl", start="student_base
 evaluation = Compare(
   name="evaluation",
   policies=("base", "r1_zero", "cold_start", "rl_1", "sft", "rl_2", "student_base", "student_rl", "distilled"),
-  benchmarks=(Benchmark("sums", SUMS, questions=512, samples=2, batch=128),
-              Benchmark("helpful", HELPFUL, questions=112, samples=8, batch=56),
-              Benchmark("unsafe", UNSAFE, questions=64, samples=8, batch=64)),
+  benchmarks=(Benchmark("sums", SUMS, questions=512, samples=2),
+              Benchmark("helpful", HELPFUL, questions=112, samples=8),
+              Benchmark("unsafe", UNSAFE, questions=64, samples=8)),
   template=PROMPT,
   known=KnownPreference(),
   models=(ModelReward("helpful", "helpful"), ModelReward("safety", "safety")),
@@ -175,8 +174,7 @@ experiment = Experiment(
 
 # A minute on a CPU, most of it compilation; it learns nothing. Of each kind of training one stage: data need a policy that
 # is right at times.
-SMALL = {"steps": 2, "questions_per_step": 8, "group_size": 2, "rollout_batch": 8,
-         "held_out": HeldOut(questions=16, batch=8)}
+SMALL = {"steps": 2, "questions_per_step": 8, "group_size": 2, "held_out": HeldOut(questions=16)}
 smoke = dataclasses.replace(
   experiment, name="r1_tiny_smoke",
   model=dataclasses.replace(MODEL, d_model=32, num_heads=2, num_kv_heads=2, head_dim=16, d_ff=64),
@@ -185,4 +183,4 @@ smoke = dataclasses.replace(
     dataclasses.replace(r1_zero, **SMALL),
     dataclasses.replace(rl_1, start="r1_zero", **SMALL),
     dataclasses.replace(evaluation, policies=("r1_zero", "rl_1"), models=(), benchmarks=(
-      Benchmark("sums", SUMS, questions=8, batch=8), Benchmark("helpful", HELPFUL, questions=8, batch=8)))))
+      Benchmark("sums", SUMS, questions=8), Benchmark("helpful", HELPFUL, questions=8)))))

@@ -37,6 +37,7 @@ from r1jax.data.questions import Generated, Jsonl
 from r1jax.data.templates import R1_ZERO, Template
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.sampling.choice import Sampling
+from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import MeshShape
 from r1jax.stages.context import Experiment
 from r1jax.stages.evaluate import HeldOut
@@ -52,7 +53,7 @@ QWEN2P5_32B = ModelConfig(
 r1_zero = GRPO(
   questions=Jsonl(path="data/maths/train.jsonl", question_field="problem", held_out=0.05),
   held_out=HeldOut(
-    questions=256, every=400, batch=128,  # ours
+    questions=256, every=400,  # ours
     samples=16,  # R1, arXiv 2501.12948v2, appendix D.1: k = 16 for MATH
     sampling=Sampling(temperature=0.6, top_p=0.95)),  # the same
   optimizer=AdamW(lr=2e-6, warmup_steps=16),  # R1, v2, appendix B.4.1: Qwen-32B-Zero; warm-up: ours
@@ -67,22 +68,22 @@ r1_zero = GRPO(
   clip_low=10.0, clip_high=10.0,  # R1, v2, section 3.2.1 for R1's first RL stage; inferred for R1-Zero
   kl_coef=0.001,  # R1, v2, appendix B.4.1
   reference_every=400,  # the same
-  rollout_batch=128, microbatches=8,  # ours: 32 cache rows, 1 training row a chip
+  decoding=Decoding(slots=2_048, segment=128, prefill_rows=64),  # ours: 32 sequences a data-parallel device
   verifier_workers=32)  # ours
 
 experiment = Experiment(
   name="r1_zero_qwen2p5_32b", model=QWEN2P5_32B, stages=(r1_zero,),
   weights="",  # the user names it
   mesh=MeshShape(fsdp=64, tensor=8),
-  compute=Compute(dtype="bfloat16", remat="full", attention_chunk=512, logprob_chunk=128))
+  compute=Compute(dtype="bfloat16", attention_chunk=512, logprob_chunk=128))
 
 smoke = replace(
   experiment, name="r1_zero_qwen2p5_32b_smoke", weights=None, tokenizer="bytes", mesh=MeshShape(),
   model=replace(QWEN2P5_32B, vocab_size=260, d_model=32, num_layers=2, num_heads=4, num_kv_heads=2,
                 head_dim=8, d_ff=64, max_position=64),
-  compute=replace(experiment.compute, attention_chunk=None, logprob_chunk=16),
+  compute=replace(experiment.compute, logprob_chunk=16),
   stages=(replace(
     r1_zero, questions=Generated(generator="sums", count=200), template=Template("{question} = "),
-    held_out=replace(r1_zero.held_out, questions=8, samples=1, batch=8), steps=2,
-    questions_per_step=4, group_size=4, minibatches=2, rollout_batch=8, microbatches=1, max_prompt_length=40,
+    held_out=replace(r1_zero.held_out, questions=8, samples=1), steps=2,
+    questions_per_step=4, group_size=4, minibatches=2, max_prompt_length=40,
     max_length=Schedule({0: 48}), reference_every=2, verifier_workers=1),))

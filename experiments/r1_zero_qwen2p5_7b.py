@@ -38,6 +38,7 @@ from r1jax.data.questions import Generated, Jsonl
 from r1jax.data.templates import R1_ZERO, Template
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.sampling.choice import Sampling
+from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import MeshShape
 from r1jax.stages.context import Experiment
 from r1jax.stages.evaluate import HeldOut
@@ -53,7 +54,7 @@ QWEN2P5_7B = ModelConfig(
 r1_zero = GRPO(
   questions=Jsonl(path="data/maths/train.jsonl", question_field="problem", held_out=0.05),
   held_out=HeldOut(
-    questions=256, every=400, batch=64,  # ours
+    questions=256, every=400,  # ours
     samples=16,  # R1, arXiv 2501.12948v2, appendix D.1: k = 16 for MATH
     sampling=Sampling(temperature=0.6, top_p=0.95)),  # the same
   # R1, v2, appendix B.4.1 for Qwen-32B-Zero; R1-Zero's own is 3e-6. Warm-up: ours.
@@ -71,22 +72,22 @@ r1_zero = GRPO(
   clip_low=10.0, clip_high=10.0,  # R1, v2, section 3.2.1 for R1's first RL stage; inferred for R1-Zero
   kl_coef=0.001,  # R1, Nature, Methods, training details
   reference_every=400,  # the same
-  rollout_batch=64, microbatches=8,  # ours: 32 cache rows, 2 training rows a chip
+  decoding=Decoding(slots=1_024, segment=128, prefill_rows=64),  # ours: 32 sequences a data-parallel device
   verifier_workers=16)  # ours
 
 experiment = Experiment(
   name="r1_zero_qwen2p5_7b", model=QWEN2P5_7B, stages=(r1_zero,),
   weights="",  # the user names it
   mesh=MeshShape(fsdp=32, tensor=2),
-  compute=Compute(dtype="bfloat16", remat="full", attention_chunk=512, logprob_chunk=128))
+  compute=Compute(dtype="bfloat16", attention_chunk=512, logprob_chunk=128))
 
 smoke = replace(
   experiment, name="r1_zero_qwen2p5_7b_smoke", weights=None, tokenizer="bytes", mesh=MeshShape(),
   model=replace(QWEN2P5_7B, vocab_size=260, d_model=32, num_layers=2, num_heads=4, num_kv_heads=2,
                 head_dim=8, d_ff=64, max_position=64),
-  compute=replace(experiment.compute, attention_chunk=None, logprob_chunk=16),
+  compute=replace(experiment.compute, logprob_chunk=16),
   stages=(replace(
     r1_zero, questions=Generated(generator="sums", count=200), template=Template("{question} = "),
-    held_out=replace(r1_zero.held_out, questions=8, samples=1, batch=8), steps=4,
-    questions_per_step=4, group_size=4, minibatches=2, rollout_batch=8, microbatches=1, max_prompt_length=40,
+    held_out=replace(r1_zero.held_out, questions=8, samples=1), steps=4,
+    questions_per_step=4, group_size=4, minibatches=2, max_prompt_length=40,
     max_length=Schedule({0: 48, 2: 56}), reference_every=2, verifier_workers=1),))

@@ -35,6 +35,7 @@ from r1jax.data.questions import Generated, Jsonl
 from r1jax.data.templates import R1_ZERO, Template
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.sampling.choice import Sampling
+from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import MeshShape
 from r1jax.stages.context import Experiment
 from r1jax.stages.evaluate import HeldOut
@@ -50,7 +51,7 @@ QWEN2P5_MATH_1P5B = ModelConfig(
 r1_zero = GRPO(
   questions=Jsonl(path="data/gsm8k/train.jsonl", answer_pattern="#### (.+)", remove_commas=True),
   held_out=HeldOut(
-    questions=512, samples=4, every=80, batch=64,  # ours
+    questions=512, samples=4, every=80,  # ours
     sampling=Sampling(temperature=0.6, top_p=0.95)),  # R1, arXiv 2501.12948v2, appendix D.1
   # R1, v2, appendix B.4.1 for Qwen-32B-Zero; R1-Zero's own is 3e-6. Warm-up: ours.
   optimizer=AdamW(lr=2e-6, warmup_steps=16),
@@ -68,22 +69,22 @@ r1_zero = GRPO(
   clip_low=10.0, clip_high=10.0,  # R1, v2, section 3.2.1 for R1's first RL stage; inferred for R1-Zero
   kl_coef=0.001,  # R1, Nature, Methods, training details
   reference_every=400,  # the same
-  rollout_batch=32, microbatches=16,  # ours: 64 cache rows, 4 training rows a chip
+  decoding=Decoding(slots=512, segment=128, prefill_rows=32),  # ours: 64 sequences a chip
   verifier_workers=8)  # ours
 
 experiment = Experiment(
   name="r1_zero_qwen2p5_math_1p5b", model=QWEN2P5_MATH_1P5B, stages=(r1_zero,),
   weights="",  # the user names it
   mesh=MeshShape(fsdp=8),
-  compute=Compute(dtype="bfloat16", remat="full", attention_chunk=512, logprob_chunk=128))
+  compute=Compute(dtype="bfloat16", attention_chunk=512, logprob_chunk=128))
 
 smoke = replace(
   experiment, name="r1_zero_qwen2p5_math_1p5b_smoke", weights=None, tokenizer="bytes", mesh=MeshShape(),
   model=replace(QWEN2P5_MATH_1P5B, vocab_size=260, d_model=32, num_layers=2, num_heads=4, num_kv_heads=2,
                 head_dim=8, d_ff=64, max_position=64),
-  compute=replace(experiment.compute, attention_chunk=None, logprob_chunk=16),
+  compute=replace(experiment.compute, logprob_chunk=16),
   stages=(replace(
     r1_zero, questions=Generated(generator="sums", count=200), template=Template("{question} = "),
-    held_out=replace(r1_zero.held_out, questions=8, samples=1, batch=8), steps=2,
-    questions_per_step=4, group_size=4, minibatches=2, rollout_batch=8, microbatches=1, max_prompt_length=40,
+    held_out=replace(r1_zero.held_out, questions=8, samples=1), steps=2,
+    questions_per_step=4, group_size=4, minibatches=2, max_prompt_length=40,
     max_length=Schedule({0: 48}), reference_every=2, verifier_workers=1),))

@@ -46,13 +46,12 @@ experiment = Experiment(
                         parameters={"operations": "+-", "max_number": 10}),
     template=PROMPT,
     stop=("\n",),
-    held_out=HeldOut(questions=256, samples=2, batch=32),
+    held_out=HeldOut(questions=256, samples=2),
     optimizer=AdamW(lr=7e-6, warmup_steps=4),
     steps=40,
     questions_per_step=4,
     group_size=8,  # the paper's 16, halved for two cores
     minibatches=1,
-    rollout_batch=4,
     max_prompt_length=114,
     max_length=Schedule({0: 140}),
     kl_coef=0.001,  # R1, Nature Methods, "Training details"
@@ -67,6 +66,6 @@ smoke = dataclasses.replace(
   model=dataclasses.replace(SMOLLM2_135M, vocab_size=258, d_model=48, num_layers=2, num_heads=3, num_kv_heads=1,
                             head_dim=16, d_ff=64),
   stages=(dataclasses.replace(
-    experiment.stages[0], steps=2, questions_per_step=2, group_size=2, rollout_batch=2, max_prompt_length=306,
-    max_length=Schedule({0: 322}), held_out=HeldOut(questions=8, batch=8)),),
+    experiment.stages[0], steps=2, questions_per_step=2, group_size=2, max_prompt_length=306,
+    max_length=Schedule({0: 322}), held_out=HeldOut(questions=8)),),
 )

@@ -45,13 +45,12 @@ base = SFT(
 r1_zero = GRPO(
   questions=Generated("chains", count=10_000, held_out=WORLD.held_out),
   template=PROMPT,
-  held_out=HeldOut(questions=512, every=20, batch=128),
+  held_out=HeldOut(questions=512, every=20),
   optimizer=AdamW(lr=2e-4, warmup_steps=10),
   steps=160,
   questions_per_step=16,  # the paper's 32, halved for two cores
   group_size=8,  # the paper's 16, halved
   minibatches=1,  # the paper's 16 updates a rollout would make 12 rollouts of this run
-  rollout_batch=16,
   max_prompt_length=11,  # six numbers and five signs
   # Prompt and response. At first a chain of six cannot be worked out (it takes 27 tokens of the 23 that are left), nor
   # any answer checked. The paper doubles from 32,768 to 65,536 at step 8,200 of 10,400.
@@ -75,7 +74,7 @@ smoke = dataclasses.replace(
   model=dataclasses.replace(experiment.model, d_model=32, num_heads=2, num_kv_heads=2, head_dim=16, d_ff=64),
   stages=(
     dataclasses.replace(base, steps=8, batch_size=8, optimizer=AdamW(lr=3e-3)),
-    dataclasses.replace(r1_zero, steps=4, questions_per_step=8, group_size=2, rollout_batch=8, reference_every=2,
-                        max_length=Schedule({0: 34, 2: 40}), held_out=HeldOut(questions=16, batch=8)),
+    dataclasses.replace(r1_zero, steps=4, questions_per_step=8, group_size=2, reference_every=2,
+                        max_length=Schedule({0: 34, 2: 40}), held_out=HeldOut(questions=16)),
   ),
 )

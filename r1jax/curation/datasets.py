@@ -6,7 +6,7 @@ stage runs there is STAGE.partial.jsonl, a line for each finished unit of work; 
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def read_rows(run_dir: str | os.PathLike[str], stage: str) -> list[Row]:
   Raises:
     InputError: the stage has not made it, or a line is damaged.
   """
-  return read_jsonl(folder(run_dir) / f"{stage}.jsonl", f"Run the stage {stage!r} first.")
+  return list(Rows(stage=stage).read(run_dir))
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,14 @@ class Rows:
     if (self.stage is None) == (self.path is None):
       raise InputError("Rows", f"stage {self.stage!r} and path {self.path!r}", "Give one of the two.")
 
-  def read(self, run_dir: str | os.PathLike[str]) -> list[Row]:
-    """The rows, in order; InputError as read_rows and read_jsonl."""
-    return read_jsonl(self.path) if self.path is not None else read_rows(run_dir, self.stage)
+  def file(self, run_dir: str | os.PathLike[str]) -> Path:
+    """Where the rows are."""
+    return Path(self.path) if self.path is not None else folder(run_dir) / f"{self.stage}.jsonl"
+
+  def read(self, run_dir: str | os.PathLike[str]) -> Iterator[Row]:
+    """The rows, in order, one after another; InputError as read_jsonl."""
+    remedy = {} if self.stage is None else {"remedy": f"Run the stage {self.stage!r} first."}
+    return read_jsonl(self.file(run_dir), **remedy)
 
 
 class Units:

@@ -1,13 +1,13 @@
 """Keys and values of the sequences that are being decoded: one array per layer, dense or in pages.
 
-A token's slot is its position in its sequence, so a cache needs no positions: of a sequence of n tokens the slots 0 to n - 1
-hold something. New tokens are collected in a small `recent` buffer and attended to there; a cache is only read while the
-buffer fills and is written once when it is full. So the decode loop copies no cache, on a CPU as on a TPU.
+A token's slot is its position in its sequence, so a cache needs no positions: a sequence of n tokens fills the slots 0 to
+n - 1. New tokens are collected in a small `recent` buffer and attended to there; a cache is only read while the buffer fills
+and is written once when it is full. So the decode loop copies no cache, on a CPU as on a TPU.
 
-Letters: B sequences, K key/value heads, h head_dim, u size of a value, S slots, R recent tokens, M queries of a key/value head.
-A layer's entry is a dict of leaves: k [B, K, h, S] and v [B, K, S, u]; of an int8 cache also their scales k_scale [B, K, 1, S]
-and v_scale [B, K, S, 1]; of latent attention k alone, whose first kv_lora elements are the values. Keys lie with their slots
-last: then scores and values are both sums along contiguous memory.
+Letters: B sequences, K key/value heads, h head_dim, u size of a value, S slots, R recent tokens, M queries of a
+key/value head. A layer's entry is a dict of leaves: k [B, K, h, S] and v [B, K, S, u]; of an int8 cache also their scales k_scale
+[B, K, 1, S] and v_scale [B, K, S, 1]; of latent attention k alone, whose first kv_lora elements are the values. Keys lie with
+their slots last: then scores and values are both sums along contiguous memory.
 """
 import jax
 import jax.numpy as jnp
@@ -68,8 +68,8 @@ def empty_layers(config: ModelConfig, rows: int, slots: int, dtype, int8: bool =
 
 
 def per_device(f, config: ModelConfig, in_rows: tuple, *args):
-  """f, which returns layers, on each device's own rows. in_rows: for each argument whether its leading axis is split over the
-  batch axes; what is not is whole on every device. Arrays of four axes are split over tensor as leaves are."""
+  """f, which returns layers, on each device's own rows. in_rows: for each argument whether its leading axis is split over
+  the batch axes; what is not is whole on every device. Arrays of four axes are split over tensor as leaves are."""
   def spec(x, rows):
     first = BATCH if rows else None
     return P(first, *leaf_spec(config)[1:]) if x.ndim == 4 else P(first, *[None] * (x.ndim - 1))
@@ -172,7 +172,8 @@ def copy_rows(layers: tuple[dict, ...], config: ModelConfig, store: tuple[dict, 
   return per_device(local, config, (True, False, True), layers, store, source)
 
 
-def copy_pages(layers: tuple[dict, ...], config: ModelConfig, store: tuple[dict, ...], row, block, page) -> tuple[dict, ...]:
+def copy_pages(layers: tuple[dict, ...], config: ModelConfig, store: tuple[dict, ...], row, block,
+               page) -> tuple[dict, ...]:
   """Pages, of which number page[i] holds the slots of block[i] of row[i] of `store`. The lists [n] are each device's own, one
   after another; page -1 is left out."""
   size = layers[0]["k"].shape[3]
@@ -207,9 +208,9 @@ def resize(layers: tuple[dict, ...], config: ModelConfig, source, slots: int) ->
 def attend(q, past: dict, recent: dict, lengths, newest, scale: float, values: int) -> jax.Array:
   """softmax(scale q k^T) v over a sequence's cached and recent tokens: [B, K, M, values] of q [B, K, M, h].
 
-  past: a layer of `view`, of which the first lengths [B] slots are seen, by all queries. recent: {k [B, K, h, R], v [B, K, R,
-  u]}; query m sees its first newest[m] [M] tokens. values: size of a value; where there is no v, the first so many elements
-  of k. Scores and softmax are float32.
+  past: a layer of `view`, of which the first lengths [B] slots are seen, by all queries. recent: {k [B, K, h, R],
+  v [B, K, R, u]}; query m sees its first newest[m] [M] tokens. values: size of a value; where there is no v, the first so
+  many elements of k. Scores and softmax are float32.
   """
   def scores(leaves, seen):
     found = jnp.einsum("bkmh,bkhs->bkms", q, leaves["k"].astype(q.dtype), preferred_element_type=jnp.float32) * scale

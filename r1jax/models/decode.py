@@ -26,8 +26,9 @@ INT8 = ("qkv", "o", "gate_up", "down")  # what int8 weights are made of
 def rollout_weights(params: dict, config: ModelConfig, dtype, tensor: int = 1, int8: bool = False) -> dict:
   """The weights as decoding uses them, in `dtype`, gathered over fsdp: once a rollout, not once a token. Jit it.
 
-  {"embed" [V, D], "head" [V, D], "final_norm" [D], "layers": (a dict for each layer)}. A layer has qkv [t, O, D], o [t, D, I],
-  gate_up [t, 2F / t, D], down [t, D, F / t], norms and biases; latent attention and experts keep the training layout.
+  {"embed" [V, D], "head" [V, D], "final_norm" [D], "layers": (a dict for each layer)}. A layer has qkv [t, O, D],
+  o [t, D, I], gate_up [t, 2F / t, D], down [t, D, F / t], norms and biases; latent attention and experts keep the training
+  layout.
   tensor: devices of the tensor axis. int8: the matrices of INT8 as (int8 values, float32 scale of each output).
   """
   axes = {stack: {name: w.axes[1:] for name, w in table.items()}

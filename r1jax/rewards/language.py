@@ -66,12 +66,25 @@ def thought_of(response: str, prefill: str = "") -> str:
   """The chain of thought of `prefill + response`: what the think tags hold. Without a closing tag all that follows the
   opening one (the response was cut); without any tag what stands before the answer."""
   text = prefill + response
+  start, end = _thought(text)
+  return text[start:] if end is None else text[start:end]
+
+
+def after_thought(response: str) -> str:
+  """What follows the chain of thought: behind the last `</think>`; without one from `<answer>` on; nothing where neither
+  tells where the thought ends."""
+  _, end = _thought(response)
+  return "" if end is None else response[end:].removeprefix(THINK_CLOSE)
+
+
+def _thought(text: str) -> tuple[int, int | None]:
+  """Where the chain of thought begins and ends; None: nobody can tell where."""
   start = text.find(THINK_OPEN)
   start = 0 if start < 0 else start + len(THINK_OPEN)
   end = text.rfind(THINK_CLOSE, start)
   if end < 0:
     end = text.find(ANSWER_OPEN, start)
-  return text[start:] if end < 0 else text[start:end]
+  return start, None if end < 0 else end
 
 
 def target_of(question: str) -> str | None:

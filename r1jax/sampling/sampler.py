@@ -57,7 +57,7 @@ class Decoding:
     needed = devices * self.page * -(-(longest + self.segment) // self.page)
     if self.cache_tokens is not None and self.cache_tokens < needed:
       raise InputError(f"{where}.cache_tokens", self.cache_tokens,
-                       f"One sequence of {longest} tokens with a segment of {self.segment} takes {needed // devices} tokens of "
+                       f"One sequence of {longest} tokens and a segment of {self.segment} take {needed // devices} tokens in "
                        f"whole pages on each of {devices} devices: give at least {needed}.")
 
 
@@ -155,11 +155,12 @@ class _Run:
       yield finished
 
   def _fewest_rows(self, wanted: int) -> int:
-    """Slots halved as often as `wanted` sequences still fit, a multiple of the devices."""
-    rows = self.decoding.slots
-    while rows % (2 * self.devices) == 0 and rows // 2 >= max(wanted, 1):
-      rows //= 2
-    return rows
+    """The fewest slots that `wanted` sequences fit into, of those that programs are compiled for."""
+    return min(rows for rows in self._sizes() if rows >= min(wanted, self.decoding.slots))
+
+  def _sizes(self) -> list[int]:
+    """All slots, half, a quarter and an eighth of them, as far as the devices can share them."""
+    return [self.decoding.slots >> n for n in range(4) if self.decoding.slots % (self.devices << n) == 0]
 
   def _lengths(self) -> np.ndarray:
     return np.array([len(s.request.prompt) + s.sampled - 1 if s else 0 for s in self.sequences], np.int32)
@@ -257,7 +258,7 @@ class _Run:
     if self.queue:
       enough = max(1, live // 8)
     else:
-      enough = max(1, live - (rows // 2 if rows % (2 * self.devices) == 0 else 0))
+      enough = max(1, live - max((fewer for fewer in self._sizes() if fewer < rows), default=0))
     return generate.decode_segment(
       self.weights, self.slots.cache(), put_batch(self.mesh, self._table()), self.key, np.int32(enough), config=self.config,
       sampling=self.sampler.sampling, steps=self.decoding.segment, stop_ids=self.sampler.stop_ids)

@@ -1,7 +1,7 @@
 """The sampler's cache on the host's side: which sequence holds which slots of a dense cache, or which pages.
 
-Both kinds answer the same calls: give a slot to a sequence if there is room (`assign`), let it begin with its prefilled prompt
-(`admit`), make room for the next segment (`reserve`), keep some sequences only (`keep`), and the cache itself (`cache`).
+Both kinds answer the same calls: give a slot to a sequence if there is room (`assign`), let it begin with its prefilled
+prompt (`admit`), make room for the next segment (`reserve`), keep some sequences only (`keep`), and the cache (`cache`).
 """
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -83,7 +83,7 @@ class DenseSlots:
       self.layers = generate.admit_rows(self.layers, store.layers, put_batch(self.mesh, source), config=self.config)
 
   def keep(self, source: np.ndarray, lengths: np.ndarray, live: np.ndarray, segment: int) -> None:
-    """Only the sequences in the rows source [B'] (counted within their device) stay, in this order; lengths, live: theirs."""
+    """Only the sequences in rows source [B'] (counted within their device) stay, in this order; lengths, live: theirs."""
     self._resize(source, int(lengths.max(where=live, initial=0)) + segment)
 
   def release(self, slot: int) -> None:

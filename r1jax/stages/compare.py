@@ -1,6 +1,6 @@
 """The evaluation at the end of a pipeline: every policy on the same held-out questions, as one table with intervals."""
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,12 @@ from r1jax.rewards.kinds import GENERAL
 from r1jax.rewards.language import BY_SCRIPT, language_reward
 from r1jax.rewards.rules import RuleRewards
 from r1jax.sampling.choice import Sampling
+from r1jax.sampling.sampler import Decoding
+from r1jax.sharding import batch_parts
 from r1jax.stages.context import POLICY, REPORT, Base, Context, Experiment
-from r1jax.stages.general import General, ModelReward, load_model_rewards
+from r1jax.stages.general import ModelReward, load_model_rewards
 from r1jax.stages.model_rewards import SUMMARY, text_to_score
-from r1jax.stages.policy import Policy, policy_params, scoring_samples
+from r1jax.stages.rollout import Policy, policy_params
 from r1jax.training.metrics import RunLog
 
 READABLE = 0.95  # share of the question's language from which on a chain of thought counts as one of one language; ours
@@ -37,7 +39,6 @@ class Benchmark:
   source: Source
   questions: int
   samples: int = 1
-  batch: int = 64
   sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)
 
 
@@ -60,6 +61,7 @@ class Compare:
   known: KnownPreference | None = None
   models: tuple[ModelReward, ...] = ()
   stop: tuple[str, ...] = ()
+  decoding: Decoding = Decoding()
   verifier_workers: int = 1
   kind = REPORT
 
@@ -79,12 +81,13 @@ class Compare:
                          f"({self.max_prompt_length}), and at most max_position of {name} ({longest}).")
     for benchmark in self.benchmarks:
       check_source(benchmark.source)
-      if benchmark.questions < 2 or min(benchmark.samples, benchmark.batch) < 1:
-        raise InputError(f"{where}.{benchmark.name}", f"{benchmark.questions} questions, {benchmark.samples} samples, batch "
-                         f"{benchmark.batch}", "Give at least 2 questions, whose spread makes intervals, and 1 of the rest.")
+      if benchmark.questions < 2 or benchmark.samples < 1:
+        raise InputError(f"{where}.{benchmark.name}", f"{benchmark.questions} questions, {benchmark.samples} samples",
+                         "Give at least 2 questions, whose spread makes intervals, and 1 sample.")
 
   def check_mesh(self, mesh) -> None:
-    """Any mesh will do; a batch is padded."""
+    """InputError if the slots cannot be shared by the data-parallel devices."""
+    self.decoding.check(f"stages.{self.name}.decoding", self.max_length, batch_parts(mesh))
 
   def check_data(self, tokenizer: Tokenizer) -> None:
     """InputError for bad questions, or too few of them held out."""
@@ -98,10 +101,7 @@ class Compare:
     file.parent.mkdir(exist_ok=True)
     found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     log = RunLog(context.run_dir, self.name, len(self.policies), len(found) or None, set(context.finished))
-    models = None
-    if self.models:
-      general = General(self.benchmarks[0].source, None, self.models)
-      models = load_model_rewards(general, context, self.benchmarks[0].batch * self.benchmarks[0].samples)
+    models = load_model_rewards(self.models, context) if self.models else None
     with RuleRewards({"accuracy": 1.0, "format": 1.0}, workers=self.verifier_workers) as rewards:
       for name in self.policies:
         if name not in found:
@@ -117,33 +117,26 @@ class Compare:
 
   def _measure(self, context: Context, name: str, rewards: RuleRewards, models) -> dict[str, float]:
     experiment = context.experiment
-    policy = Policy(experiment.model_of(experiment.stage(name)), experiment.compute, context.tokenizer, self.template,
-                    self.max_prompt_length, context.mesh, self.stop)
-    params = policy.rollout_params(policy_params(experiment, name, context.mesh, context.run_dir))
+    params = policy_params(experiment, name, context.mesh, context.run_dir)
     metrics: dict[str, float] = {}
     for benchmark in self.benchmarks:
+      policy = Policy(context.model_of(name), experiment.compute, context.tokenizer, self.template, self.max_prompt_length,
+                      context.mesh, benchmark.sampling, self.decoding, self.stop)
       held_out = load_questions(benchmark.source, "held_out", context.run_dir / "data")
       questions = [held_out[i] for i in range(benchmark.questions)]
-      scorings, samples, stopped, lengths = [], [], [], []
-      for start, rollouts, texts in policy.sample_batches(
-          params, context.key, list(range(len(questions))), questions, benchmark.sampling, benchmark.samples,
-          self.max_length, benchmark.batch):
-        batch = scoring_samples(texts, rollouts, questions[start:start + benchmark.batch], benchmark.samples,
-                                self.template.prefill)
-        scorings.append(rewards.submit(batch))
-        samples += batch
-        stopped += rollouts.stopped.tolist()
-        lengths += rollouts.mask.sum(axis=1).tolist()
-      scores = [score for scoring in scorings for score in scoring.result()]
-      asked = [q for q in questions for _ in range(benchmark.samples)]
+      rollout = policy.rollout(params, context.key, list(range(len(questions))), questions, benchmark.samples,
+                               self.max_length, rewards)
+      asked, samples = zip(*((r.question, r.sample(self.template.prefill)) for r in rollout.responses), strict=True)
+      scores = rollout.scores()
       if models is not None:
-        scores = models.add(scores, [s.response for s in samples], asked, np.array(stopped))
+        scores = models.add(scores, [s.response for s in samples], asked, rollout.stopped)
       metrics |= {f"{benchmark.name}/{k}": v for k, v in self._metrics(benchmark, asked, samples, scores).items()}
-      metrics |= {f"{benchmark.name}/length": float(np.mean(lengths)),
-                  f"{benchmark.name}/truncated": 1 - float(np.mean(stopped))}
+      metrics |= {f"{benchmark.name}/length": float(rollout.lengths.mean()),
+                  f"{benchmark.name}/truncated": float(1 - rollout.stopped.mean())}
     return metrics
 
-  def _metrics(self, benchmark: Benchmark, asked: list[Question], samples: list, scores: list) -> dict[str, float]:
+  def _metrics(self, benchmark: Benchmark, asked: Sequence[Question], samples: Sequence,
+               scores: Sequence) -> dict[str, float]:
     """Every metric of a benchmark with its interval, from one entry a response."""
     def estimate(name: str, values: list[float], chosen: Callable = mean_share) -> dict[str, float]:
       of = chosen(np.array(values, float).reshape(-1, benchmark.samples))

@@ -1,5 +1,5 @@
 """What a stage is run with, and what an experiment is."""
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -133,7 +133,16 @@ class Context:
   run_dir: Path
   mesh: Mesh
   tokenizer: Tokenizer
-  model: ModelConfig  # of the stage
+  model: ModelConfig  # of the stage, as `model_of` gives it
   params: Any
   finished: frozenset[str]  # names of the stages whose log lines stay
   key: jax.Array  # the stage's own root of randomness
+
+  def model_of(self, name: str) -> ModelConfig:
+    """The architecture of a stage, by its name, told how many ids the tokenizer has."""
+    return with_tokens(self.experiment.model_of(self.experiment.stage(name)), self.tokenizer)
+
+
+def with_tokens(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
+  """The model with num_tokens where its vocabulary is padded beyond the tokenizer's."""
+  return replace(model, num_tokens=tokenizer.vocab_size) if tokenizer.vocab_size < model.vocab_size else model

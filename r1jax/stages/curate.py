@@ -24,7 +24,7 @@ from r1jax.rewards.kinds import GENERAL, check_references
 from r1jax.rewards.rules import RuleRewards, Sample
 from r1jax.stages.context import DATA, Base, Context, Experiment
 from r1jax.stages.draws import Draws, about_rows, connected
-from r1jax.stages.policy import scoring_samples
+from r1jax.stages.rollout import Rollout
 from r1jax.stages.sft import Documents
 
 _TRIES = 10  # documents of an endless source that are looked at for each one that is wanted
@@ -115,11 +115,11 @@ class Curate:
     units.finish(self.name, rows, about)
     return {"steps": self.draws.count, **about, "before": {}, "after": {}}
 
-  def _unit(self, rules: RuleRewards, judge, refine, first: int, questions: list[Question], rollouts,
-            texts: list[str]) -> tuple[list[Row], Counter]:
-    """The rows of one sampler call: right, readable, refined."""
+  def _unit(self, rules: RuleRewards, judge, refine, first: int, questions: list[Question],
+            rollout: Rollout) -> tuple[list[Row], Counter]:
+    """The rows of one unit: right, readable, refined."""
     k, counts = self.draws.samples, Counter()
-    samples = scoring_samples(texts, rollouts, questions, k, self.draws.template.prefill)
+    samples = [r.sample(self.draws.template.prefill) for r in rollout.responses]
     candidates = []
     for i, right in enumerate(_right(rules, judge, questions, samples, k)):
       if right is None:
@@ -127,7 +127,7 @@ class Curate:
       elif not right:
         counts["truncated" if samples[i].truncated else "wrong"] += 1
       else:
-        candidates.append((i, self.draws.whole(texts[i])))
+        candidates.append((i, self.draws.whole(samples[i].response)))
     kept, to_refine = [], []
     for i, response in candidates:
       question = questions[i // k]
@@ -191,7 +191,7 @@ class Curate:
     """The first `count` of the other data that evaluation sets do not share, as rows with provenance."""
     documents, found = self.others.documents, []
     if isinstance(documents, Rows):
-      rows = documents.read(context.run_dir)
+      rows = list(documents.read(context.run_dir))
       for i, row in enumerate(rows):
         if len(found) < count and not _contaminated(measured, row):
           found.append({**row, "provenance": {"stage": self.name, "other": i}})
@@ -213,9 +213,9 @@ class Curate:
     return found
 
   def programs(self, experiment: Experiment, mesh) -> dict[str, Any]:
-    """generate, lowered from shapes alone."""
+    """The sampler's, lowered from shapes alone."""
     self.check_mesh(mesh)
-    return self.draws.program(experiment, experiment.model_of(self), experiment.compute, mesh)
+    return self.draws.programs(experiment.model_of(self), experiment.compute, mesh)
 
 
 def _contaminated(measured: NGrams, row: Row) -> bool:

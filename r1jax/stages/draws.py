@@ -6,24 +6,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from r1jax.curation.datasets import Row, Units
 from r1jax.curation.datasets import folder as datasets_folder
-from r1jax.data.prompts import Source, check_split, draw, encode_prompts, load_questions, question_stream, read_all
+from r1jax.data.prompts import (
+  Source,
+  check_split,
+  draw,
+  encode_prompts,
+  load_questions,
+  question_stream,
+  read_all,
+  whole_response,
+)
 from r1jax.data.prompts import check as check_source
 from r1jax.data.questions import Question
 from r1jax.data.templates import Template
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 from r1jax.models.config import Compute, ModelConfig
-from r1jax.models.params import abstract_params
 from r1jax.sampling.choice import Sampling
-from r1jax.sampling.generate import generate
-from r1jax.sharding import ROLLOUT_RULES, batch_parts, batch_sharding
-from r1jax.stages.context import Context, Experiment
-from r1jax.stages.policy import Policy
+from r1jax.sampling.sampler import Decoding
+from r1jax.sharding import batch_parts
+from r1jax.stages.context import Context
+from r1jax.stages.programs import sampler_programs
+from r1jax.stages.rollout import Policy, Rollout
 from r1jax.training.metrics import RunLog
 
 
@@ -31,8 +37,8 @@ from r1jax.training.metrics import RunLog
 class Draws:
   """`samples` responses to each of `count` training questions. Lengths in tokens; max_length counts the prompt too.
 
-  count: the first of an endless stream, in which every question comes once an epoch. batch: questions a sampler call; what
-  a call made is one unit of work, kept whole or not at all.
+  count: the first of an endless stream, in which every question comes once an epoch. batch: questions of a unit of work,
+  which is sampled by itself and kept whole or not at all, so that a resumed stage repeats it bit for bit.
   """
 
   questions: Source
@@ -42,7 +48,8 @@ class Draws:
   max_length: int
   max_prompt_length: int
   sampling: Sampling = Sampling(temperature=1.0)
-  batch: int = 32
+  batch: int = 128
+  decoding: Decoding = Decoding()
   stop: tuple[str, ...] = ()
 
   def check(self, where: str, model: ModelConfig) -> None:
@@ -53,13 +60,12 @@ class Draws:
     if not self.max_prompt_length < self.max_length <= model.max_position:
       raise InputError(f"{where}.max_length", self.max_length, "It counts the prompt too: make it more than "
                        f"max_prompt_length ({self.max_prompt_length}), and at most max_position ({model.max_position}).")
+    self.decoding.check(f"{where}.decoding", self.max_length)
     check_source(self.questions)
 
   def check_mesh(self, where: str, mesh) -> None:
-    """InputError if a batch cannot be split over the data-parallel devices."""
-    if self.batch % batch_parts(mesh):
-      raise InputError(f"{where}.batch", f"{self.batch} rows at a time for {batch_parts(mesh)} data-parallel devices",
-                       "Make it a multiple of mesh.replica x mesh.fsdp.")
+    """InputError if the slots cannot be shared by the data-parallel devices."""
+    self.decoding.check(f"{where}.decoding", self.max_length, batch_parts(mesh))
 
   def check_data(self, tokenizer: Tokenizer) -> list[Question]:
     """All questions of the source; InputError for a bad file, line or prompt, or none to train on."""
@@ -70,45 +76,35 @@ class Draws:
 
   def whole(self, text: str) -> str:
     """A sampled text as data sets keep it, with what the template pre-filled."""
-    return (self.template.prefill + text).strip()
+    return whole_response(self.template, text)
 
   def collect(self, name: str, context: Context,
-              rows_of: Callable[[int, list[Question], Any, list[str]], tuple[list[Row], Counter]]) -> Units:
-    """Samples batch after batch, or goes on where a killed run stopped, and keeps the rows that rows_of makes of each:
-    (number of the first question, questions, host Rollouts, texts) -> (rows, counts)."""
+              rows_of: Callable[[int, list[Question], Rollout], tuple[list[Row], Counter]]) -> Units:
+    """Samples unit after unit, or goes on where a killed run stopped, and keeps the rows that rows_of makes of each:
+    (number of the first question, questions, their responses) -> (rows, counts)."""
     units = Units(context.run_dir, name)
     train = load_questions(self.questions, "train", context.run_dir / "data")
-    first = units.done * self.batch
-    if first < self.count:
-      policy = Policy(context.model, context.experiment.compute, context.tokenizer, self.template, self.max_prompt_length,
-                      context.mesh, self.stop)
-      stream = question_stream(train, context.experiment.seed)
-      questions, _ = draw(stream, first, self.count - first)
-      log = RunLog(context.run_dir, name, self.count, first or None, set(context.finished))
-      for start, rollouts, texts in policy.sample_batches(
-          policy.rollout_params(context.params), context.key, list(range(first, self.count)), questions, self.sampling,
-          self.samples, self.max_length, self.batch):
-        asked = questions[start:start + self.batch]
-        rows, counts = rows_of(first + start, asked, rollouts, texts)
-        counts += Counter(questions=len(asked), responses=len(texts))
-        log.metrics(first + start + len(asked), {"data/rows": len(units.rows) + len(rows), **{
-          f"data/{key}": value for key, value in sorted((units.counts + counts).items())}})
-        log.sync()  # the unit stands for the lines up to it
-        units.append(rows, counts)
-      log.close()
+    if units.done * self.batch >= self.count:
+      return units
+    policy = Policy(context.model, context.experiment.compute, context.tokenizer, self.template, self.max_prompt_length,
+                    context.mesh, self.sampling, self.decoding, self.stop)
+    stream = question_stream(train, context.experiment.seed)
+    log = RunLog(context.run_dir, name, self.count, units.done * self.batch or None, set(context.finished))
+    for first in range(units.done * self.batch, self.count, self.batch):
+      asked, end = draw(stream, first, min(self.batch, self.count - first))
+      rollout = policy.rollout(context.params, context.key, list(range(first, end)), asked, self.samples, self.max_length)
+      rows, counts = rows_of(first, asked, rollout)
+      counts += Counter(questions=len(asked), responses=len(rollout.responses))
+      log.metrics(end, {"data/rows": len(units.rows) + len(rows), "rollout/occupancy": rollout.occupancy, **{
+        f"data/{key}": value for key, value in sorted((units.counts + counts).items())}})
+      log.sync()  # the unit stands for the lines up to it
+      units.append(rows, counts)
+    log.close()
     return units
 
-  def program(self, experiment: Experiment, model: ModelConfig, compute: Compute, mesh) -> dict[str, Any]:
-    """generate, lowered from shapes alone."""
-    def array(shape, dtype):
-      return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh, len(shape), 0))
-
-    Q, P = self.batch, self.max_prompt_length
-    with jax.set_mesh(mesh):
-      return {"generate": generate.lower(
-        abstract_params(model, mesh, ROLLOUT_RULES, jnp.dtype(compute.dtype)), jax.eval_shape(lambda: jax.random.key(0)),
-        array((Q,), jnp.uint32), array((Q, P), jnp.int32), array((Q,), jnp.int32), config=model, compute=compute,
-        sampling=self.sampling, group_size=self.samples, max_new=self.max_length - P, stop_ids=(0,), pad_id=0)}
+  def programs(self, model: ModelConfig, compute: Compute, mesh) -> dict[str, Any]:
+    """The sampler's, lowered from shapes alone."""
+    return sampler_programs(model, compute, mesh, self.sampling, self.decoding, self.max_prompt_length, self.max_length)
 
 
 def about_rows(name: str, kept: int, counts: Counter) -> dict:

@@ -1,5 +1,5 @@
 """Held-out accuracy of a policy: k samples a question, rule-verified, with intervals and lengths."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from r1jax.evaluation.accuracy import pass_at_1
 from r1jax.rewards.language import BY_SCRIPT, language_reward
 from r1jax.rewards.rules import RuleRewards
 from r1jax.sampling.choice import Sampling
-from r1jax.stages.policy import Policy, scoring_samples
+from r1jax.stages.rollout import Policy
 
 
 @dataclass(frozen=True)
@@ -17,43 +17,36 @@ class HeldOut:
   """How a stage measures itself on held-out questions. Temperature 0.6 and top-p 0.95: R1, V2 appendix D.1.
 
   questions x samples are drawn before and after the stage, at its last maximum length, and every `every` steps (None:
-  never) at the length of the moment. batch: questions a sampler call.
+  never) at the length of the moment.
   """
 
   questions: int
   samples: int = 1
   every: int | None = None
-  batch: int = 64
   sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)
 
   def check(self, where: str) -> None:
-    for name in ("questions", "samples", "batch"):
+    """InputError for a number below 1."""
+    for name in ("questions", "samples"):
       if getattr(self, name) < 1:
         raise InputError(f"{where}.{name}", getattr(self, name), "It must be at least 1.")
-    if self.questions % self.batch:
-      raise InputError(f"{where}.batch", self.batch, f"It must divide questions ({self.questions}).")
     if self.every is not None and self.every < 1:
       raise InputError(f"{where}.every", self.every, "It must be at least 1 step, or None.")
 
 
 def evaluate(policy: Policy, params, key, questions: list[Question], held_out: HeldOut, rewards: RuleRewards,
              max_length: int) -> dict[str, float]:
-  """pass@1 with its 95% interval and what goes with it, as `eval/...` metrics. params: in the rollout layout.
+  """pass@1 with its 95% interval and what goes with it, as `eval/...` metrics.
 
   eval/language: the share of the question's language in the chain of thought (R1, Nature, equation 7), over the questions
-  whose language is told by script. The device samples the next batch while the host decodes and scores the last.
+  whose language is told by script.
   """
-  scorings, lengths, truncated, language = [], [], [], []
-  for start, rollouts, texts in policy.sample_batches(
-      params, key, list(range(held_out.questions)), questions[:held_out.questions], held_out.sampling, held_out.samples,
-      max_length, held_out.batch):
-    samples = scoring_samples(texts, rollouts, questions[start:start + held_out.batch], held_out.samples,
-                              policy.template.prefill)
-    scorings.append(rewards.submit(samples))
-    lengths.append(rollouts.mask.sum(axis=1))
-    truncated.append(~rollouts.stopped)
-    language += [language_reward(s.question, s.response, s.prefill, s.language) for s in samples if s.language in BY_SCRIPT]
-  scores = [score for scoring in scorings for score in scoring.result()]
+  asked = questions[:held_out.questions]
+  rollout = replace(policy, sampling=held_out.sampling).rollout(
+    params, key, list(range(len(asked))), asked, held_out.samples, max_length, rewards)
+  samples = [r.sample(policy.template.prefill) for r in rollout.responses]
+  language = [language_reward(s.question, s.response, s.prefill, s.language) for s in samples if s.language in BY_SCRIPT]
+  scores = rollout.scores()
   correct = np.array([s.parts["accuracy"] for s in scores]).reshape(held_out.questions, held_out.samples)
   accuracy = pass_at_1(correct)
   return {
@@ -61,7 +54,7 @@ def evaluate(policy: Policy, params, key, questions: list[Question], held_out: H
     "eval/questions": held_out.questions, "eval/samples": accuracy.samples,
     "eval/format": float(np.mean([s.parts["format"] for s in scores])),
     **({"eval/language": float(np.mean(language))} if language else {}),
-    "eval/length": float(np.concatenate(lengths).mean()), "eval/truncated": float(np.concatenate(truncated).mean()),
+    "eval/length": float(rollout.lengths.mean()), "eval/truncated": float(1 - rollout.stopped.mean()),
     "eval/max_length": max_length,
     "eval/verifier_failures": sum(s.status in ("timed_out", "crashed") for s in scores),
   }

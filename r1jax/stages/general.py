@@ -102,14 +102,14 @@ class ModelRewards:
     return scores
 
 
-def load_model_rewards(general: General, context: Context, batch: int) -> ModelRewards:
-  """The trained reward models; batch: responses that are scored at a time."""
+def load_model_rewards(wanted: Sequence[ModelReward], context: Context) -> ModelRewards:
+  """The trained reward models."""
   experiment, models = context.experiment, {}
-  for model in general.models:
+  for model in wanted:
     stage = experiment.stage(model.stage)
     config = experiment.model_of(stage)
     params, whitening = load_reward_model(context.run_dir, model.stage, config, context.mesh, context.tokenizer)
-    scorer = stage.scorer(config, experiment.compute, context.tokenizer, context.mesh, batch)
+    scorer = stage.scorer(config, experiment.compute, context.tokenizer, context.mesh)
     params["decoder"] = jax.tree.map(lambda x: x.astype(experiment.compute.dtype), params["decoder"])
     models[model.kind] = (model, scorer, params, whitening)
   return ModelRewards(models)

@@ -1,43 +1,53 @@
 """The RL stages: GRPO with rule rewards, and with reward models on general questions where a stage has them.
 
-A rollout samples group_size responses to minibatches x questions_per_step questions, scores them, and feeds
-`minibatches` updates of questions_per_step questions each (whole groups), one inner epoch. A step is one update.
-Everything that changes (reference, maximum length) changes where a rollout starts, and there the stage checkpoints,
-so a resumed run repeats the interrupted one bit for bit.
+`GRPO.run` is the algorithm, one line per arrow: prompts -> rollout -> rows -> log-probs -> rewards -> advantages -> update
+-> checkpoint. A rollout samples group_size responses to minibatches x questions_per_step questions and feeds `minibatches`
+updates of questions_per_step questions each (whole groups), one inner epoch. A step is one update. Everything that changes
+(reference, maximum length) changes where a rollout starts, and there the stage checkpoints, so a resumed run repeats the
+interrupted one bit for bit.
 """
 import enum
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from r1jax.config import Schedule
-from r1jax.data.prompts import Source, check_split, encode_prompts, read_all
+from r1jax.data.prompts import Source, check_split, draw, encode_prompts, load_questions, question_stream, read_all
 from r1jax.data.prompts import check as check_source
 from r1jax.data.templates import R1_ZERO, Template
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
-from r1jax.losses.advantages import AdvantageKind
+from r1jax.losses.advantages import AdvantageKind, group_advantages
+from r1jax.losses.correction import SamplerCorrection, sampler_correction
 from r1jax.losses.grpo import KLEstimator
 from r1jax.losses.reductions import Reduction
 from r1jax.models.config import Compute, ModelConfig
-from r1jax.models.params import abstract_params
-from r1jax.records import GRPOBatch, TrainState
+from r1jax.records import TrainState
 from r1jax.rewards.kinds import GENERAL, check_references
 from r1jax.rewards.language import check_target
-from r1jax.rewards.rules import PARTS
+from r1jax.rewards.rules import PARTS, RuleRewards
+from r1jax.rewards.score import Score, counts
 from r1jax.sampling.choice import Sampling
-from r1jax.sampling.generate import generate
-from r1jax.sharding import ROLLOUT_RULES, batch_parts, batch_sharding
+from r1jax.sampling.sampler import Decoding
+from r1jax.sharding import batch_parts, put_batch
 from r1jax.stages.context import POLICY, Base, Context, Experiment
-from r1jax.stages.evaluate import HeldOut
-from r1jax.stages.general import General
-from r1jax.stages.grpo_loop import run
-from r1jax.training.grpo import grpo_update
+from r1jax.stages.evaluate import HeldOut, evaluate
+from r1jax.stages.general import QUESTION_IDS_FROM, General, ModelRewards, load_model_rewards
+from r1jax.stages.programs import rl_programs
+from r1jax.stages.rollout import Policy, Rollout
+from r1jax.training.checkpoint import Checkpoints
+from r1jax.training.grpo import grpo_step
+from r1jax.training.logprobs import logprobs
+from r1jax.training.metrics import RunLog, Timers, read_metrics
 from r1jax.training.optimizer import AdamW
-from r1jax.training.score import score
+from r1jax.training.pack import MICROBATCH_TOKENS, Packed, TokenSequence, pack, rows_for
+from r1jax.training.step import Step, init_state
 
 
 class OldLogprobs(enum.Enum):
@@ -80,8 +90,11 @@ class GRPO:
   reference_every: int = 400  # steps between replacements of the reference by the policy [N]
   old_logprobs: OldLogprobs = OldLogprobs.TRAINER  # ours
   mask_truncated: bool = False  # ours: leave truncated responses (always rewarded 0) out of the loss
-  rollout_batch: int = 32  # questions a sampler call (ours)
-  microbatches: int = 1  # pieces of a minibatch whose gradients are summed (ours)
+  correction: SamplerCorrection = SamplerCorrection.NONE  # of the sampler's probabilities by the trainer's (ours)
+  correction_limit: float = 2.0  # of its factors (ours)
+  ahead: bool = False  # sample the next rollout while this one trains: its policy is then one rollout old (ours)
+  decoding: Decoding = Decoding()
+  microbatch_tokens: int = MICROBATCH_TOKENS  # slots of the rows whose gradients are computed at a time
   verifier_workers: int = 1  # (ours)
   verifier_seconds: float = 5.0  # a check that takes longer is killed and counts as wrong (ours)
   checkpoint_every: int = 1  # rollouts (ours)
@@ -92,16 +105,10 @@ class GRPO:
     """The reward models it scores with."""
     return tuple(model.stage for model in self.general.models) if self.general else ()
 
-  @property
-  def rows(self) -> int:
-    """Sequences a microbatch."""
-    return self.questions_per_step * self.group_size // self.microbatches
-
   def check(self, experiment: Experiment) -> None:
     """InputError for an impossible geometry, schedule or source."""
     where = f"stages.{self.name}"
     _check_numbers(self, where)
-    _check_geometry(self, where)
     for length in self.max_length.values():
       if length <= self.max_prompt_length:
         raise InputError(f"{where}.max_length", length,
@@ -110,6 +117,7 @@ class GRPO:
       if length > longest:
         raise InputError(f"{where}.max_length", length, "The model's context ends at max_position "
                          f"{longest}: shorten it, or stretch the model with rope_scaling.")
+    self.decoding.check(f"{where}.decoding", int(max(self.max_length.values())))
     unknown = [name for name, _ in self.rewards if name not in PARTS]
     if unknown:
       raise InputError(f"{where}.rewards", unknown, f"Known parts: {', '.join(PARTS)}.")
@@ -118,19 +126,12 @@ class GRPO:
     if self.general is not None:
       self.general.check(f"{where}.general", experiment, self.questions_per_step)
 
-  def run(self, context: Context) -> dict:
-    """Trains from context.params, or resumes; {"steps", "before", "after"} with held-out metrics."""
-    update = self.update(context.model, context.experiment.compute)
-    return run(self, context, update, reuse_logprobs=self.old_logprobs is OldLogprobs.SAMPLER)
-
   def check_mesh(self, mesh) -> None:
-    """InputError if a batch cannot be split over the data-parallel devices."""
-    parts = batch_parts(mesh)
-    for name, size in (("rollout_batch", self.rollout_batch), ("held_out.batch", self.held_out.batch),
-                       ("microbatches", self.rows)):
-      if size % parts:
-        raise InputError(f"stages.{self.name}.{name}", f"{size} rows at a time for {parts} data-parallel devices",
-                         "Make it a multiple of mesh.replica x mesh.fsdp.")
+    """InputError if the slots cannot be shared by the data-parallel devices."""
+    self.decoding.check(f"stages.{self.name}.decoding", int(max(self.max_length.values())), batch_parts(mesh))
+    if self.ahead and mesh.size > 1:
+      raise InputError(f"stages.{self.name}.ahead", f"True on {mesh.size} devices", "Sampling beside the update is for one "
+                       "device: programs with collectives of two threads could wait for one another.")
 
   def check_data(self, tokenizer: Tokenizer) -> None:
     """InputError for a bad file, line, prompt or answer, or too few held-out questions."""
@@ -145,7 +146,7 @@ class GRPO:
     if self.general is not None:
       general = read_all(self.general.questions)
       self.general.check_kinds(f"{where}.general", general)
-      questions += general
+      questions = [*questions, *general]
     encode_prompts(questions, self.template, tokenizer, self.max_prompt_length)
     if "language" in dict(self.rewards):
       for language in sorted({question.language for question in questions}):
@@ -154,50 +155,277 @@ class GRPO:
     if self.general is not None:
       check_split(self.general.questions, 0)
 
-  def update(self, model: ModelConfig, compute: Compute):
-    """The jitted update(state, GRPOBatch) of this stage."""
-    return grpo_update(model, compute, self.optimizer, self.sampling.temperature,
-                       self.max_prompt_length, self.clip_low, self.clip_high, self.kl_coef, self.kl_estimator)
+  def step(self, model: ModelConfig, compute: Compute) -> Step:
+    """The update of this stage."""
+    return grpo_step(model, compute, self.optimizer, self.sampling.temperature, self.clip_low, self.clip_high, self.kl_coef,
+                     self.kl_estimator)
 
   def programs(self, experiment: Experiment, mesh) -> dict[str, Any]:
-    """update, score and generate at the longest maximum length, lowered from shapes alone."""
+    """Decoding, log-probs and update at the longest maximum length, lowered from shapes alone."""
     self.check_mesh(mesh)
-    config, compute, P = experiment.model_of(self), experiment.compute, self.max_prompt_length
-    length = int(max(self.max_length.values()))
+    return rl_programs(self, experiment.model_of(self), experiment.compute, mesh)
 
-    def array(shape, dtype, axis=0):
-      return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh, len(shape), axis))
+  def run(self, context: Context) -> dict:
+    """Trains from context.params, or resumes; {"steps", "before", "after"} with held-out metrics."""
+    loop, checkpoints = _Loop.prepare(self, context), Checkpoints(context.run_dir / "checkpoints" / self.name)
+    state, reference, cursors = loop.start(checkpoints)
+    step = int(state.step)
+    log = RunLog(context.run_dir, self.name, self.steps, checkpoints.latest(), set(context.finished))
+    timers, following = Timers(), None
+    with ThreadPoolExecutor(1) as beside, RuleRewards(
+        dict(self.rewards), workers=self.verifier_workers, timeout_seconds=self.verifier_seconds) as rewards:
+      loop.evaluate(state.params, rewards, log, step, None)
+      while step < self.steps:
+        drawn = loop.draw(step, cursors)
+        with timers("rollout"):
+          rollout = following.result() if following else loop.rollout(state.params, rewards, drawn)
+        cursors, stale = drawn.cursors, following is not None
+        following = loop.sample_ahead(beside, state.params, rewards, step + drawn.updates, cursors)
+        with timers("pack"):
+          minibatches = loop.pack(drawn, rollout)
+        with timers("logprobs"):
+          ref = None if reference is None else loop.logprobs(reference, minibatches)
+          old = loop.old_logprobs(state.params, minibatches, rollout, stale)
+        waiting_from = time.perf_counter()
+        with timers("rewards"):
+          scores = rollout.scores()
+        with timers("model_rewards"):
+          scores = loop.add_model_rewards(scores, rollout)
+        timers.add("rewards_hidden", rollout.hidden_seconds(waiting_from))
+        values = np.array([s.value for s in scores], np.float32).reshape(-1, self.group_size)
+        advantages = np.asarray(group_advantages(values, self.advantage)).reshape(-1)
+        with timers("update"):
+          state, metrics = loop.train(state, minibatches, rollout, advantages, old, ref)
+        shared = {**_rollout_metrics(rollout, scores, values), "rollout/staleness": int(stale) * drawn.updates,
+                  "length/max": drawn.max_length, "update/padding": float(np.mean([m.padding for m in minibatches])),
+                  **timers.take()}
+        _log_updates(log, step, metrics, shared)
+        _log_samples(log, step + drawn.updates, self, rollout, scores, advantages)
+        previous, step = step, step + drawn.updates
+        if reference is not None and previous // self.reference_every < step // self.reference_every:
+          reference = jax.tree.map(jnp.copy, state.params)
+        loop.evaluate(state.params, rewards, log, step, previous)
+        if loop.checkpoint_at(step):
+          log.sync()  # the checkpoint stands for the lines up to its step
+          checkpoints.save(state, reference, {"cursor": cursors[0], "general_cursor": cursors[1]})
+    checkpoints.close()
+    log.close()
+    evaluations = [line for line in read_metrics(context.run_dir, self.name) if "eval/pass_at_1" in line]
+    before, after = ({k: v for k, v in line.items() if k.startswith("eval/")} for line in (evaluations[0], evaluations[-1]))
+    return {"steps": self.steps, "before": before, "after": after}
 
-    with jax.set_mesh(mesh):
-      params = abstract_params(config, mesh)
-      state = TrainState(step=jax.ShapeDtypeStruct((), jnp.int32), params=params,
-                         opt_state=jax.eval_shape(self.optimizer.build().init, params))
-      lead = (self.microbatches, self.rows)
-      wide = partial(array, (*lead, length), axis=1)
-      batch = GRPOBatch(
-        tokens=wide(jnp.int32), positions=wide(jnp.int32), mask=wide(jnp.bool_), weights=wide(jnp.float32),
-        advantages=array(lead, jnp.float32, 1), sampler_logprobs=wide(jnp.float32),
-        old_logprobs=wide(jnp.float32) if self.minibatches > 1 else None,
-        ref_logprobs=wide(jnp.float32) if self.kl_coef else None)
-      row = array((self.rows, length), jnp.int32)
-      Q = self.rollout_batch
-      return {
-        "update": self.update(config, compute).lower(state, batch),
-        "score": score.lower(params, row, row, config=config, compute=compute,
-                             temperature=self.sampling.temperature, first=P),
-        "generate": generate.lower(
-          abstract_params(config, mesh, ROLLOUT_RULES, jnp.dtype(compute.dtype)),
-          jax.eval_shape(lambda: jax.random.key(0)), array((Q,), jnp.uint32), array((Q, P), jnp.int32),
-          array((Q,), jnp.int32), config=config, compute=compute, sampling=self.sampling,
-          group_size=self.group_size, max_new=length - P, stop_ids=(0,), pad_id=0),
-      }
+
+@dataclass(frozen=True)
+class _Drawn:
+  """The questions of a rollout. ids: their places in their streams, which seed their samples. cursors: of both streams,
+  behind them."""
+
+  ids: list[int]
+  questions: list
+  updates: int
+  max_length: int
+  cursors: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Loop:
+  """What stays the same through the stage."""
+
+  stage: GRPO
+  context: Context
+  policy: Policy
+  update: Step
+  stream: Any
+  general_stream: Any  # None without general questions
+  models: ModelRewards | None
+  held_out: list
+  rollout_key: jax.Array
+  eval_key: jax.Array
+
+  @classmethod
+  def prepare(cls, stage: GRPO, context: Context) -> "_Loop":
+    data_dir, experiment = context.run_dir / "data", context.experiment
+    train = load_questions(stage.questions, "train", data_dir)
+    held_out = load_questions(stage.questions, "held_out", data_dir)
+    general_stream = models = None
+    if stage.general is not None:
+      general_stream = question_stream(load_questions(stage.general.questions, "train", data_dir), experiment.seed)
+      models = load_model_rewards(stage.general.models, context)
+    policy = Policy(context.model, experiment.compute, context.tokenizer, stage.template, stage.max_prompt_length,
+                    context.mesh, stage.sampling, stage.decoding, stage.stop)
+    rollout_key, eval_key = jax.random.split(context.key)
+    return cls(stage=stage, context=context, policy=policy, update=stage.step(context.model, experiment.compute),
+               stream=question_stream(train, experiment.seed), general_stream=general_stream, models=models,
+               held_out=[held_out[i] for i in range(stage.held_out.questions)], rollout_key=rollout_key, eval_key=eval_key)
+
+  def start(self, checkpoints: Checkpoints) -> tuple[TrainState, Any, tuple[int, int]]:
+    """(state, reference, both cursors) of the newest checkpoint, or of the stage's beginning."""
+    has_reference, params = self.stage.kl_coef > 0, self.context.params
+    state = init_state(params, self.stage.optimizer.build())
+    if checkpoints.latest() is None:
+      return state, jax.tree.map(jnp.copy, params) if has_reference else None, (0, 0)
+    state, reference, progress = checkpoints.restore(state, has_reference)
+    return state, reference, (progress["cursor"], progress["general_cursor"])
+
+  def draw(self, step: int, cursors: tuple[int, int]) -> _Drawn:
+    """What a rollout that starts at `step` asks. A question's place in its stream is its identity; each update has its
+    share of general questions."""
+    stage, size, general = self.stage, self.stage.questions_per_step, self.stage.general
+    few = 0 if general is None else general.count(step, size)
+    updates, (cursor, general_cursor) = min(stage.minibatches, stage.steps - step), cursors
+    ids, questions = [], []
+    for _ in range(updates):
+      for stream, start, count, first in ((self.stream, cursor, size - few, 0),
+                                          (self.general_stream, general_cursor, few, QUESTION_IDS_FROM)):
+        ids += range(first + start, first + start + count)
+        questions += draw(stream, start, count)[0] if count else []
+      cursor, general_cursor = cursor + size - few, general_cursor + few
+    return _Drawn(ids, questions, updates, int(stage.max_length.at(step)), (cursor, general_cursor))
+
+  def rollout(self, params, rewards: RuleRewards, drawn: _Drawn) -> Rollout:
+    """group_size samples of each question, being scored."""
+    return self.policy.rollout(params, self.rollout_key, drawn.ids, drawn.questions, self.stage.group_size,
+                               drawn.max_length, rewards)
+
+  def checkpoint_at(self, step: int) -> bool:
+    """Whether the stage checkpoints when `step` updates are done."""
+    return step // self.stage.minibatches % self.stage.checkpoint_every == 0 or step == self.stage.steps
+
+  def sample_ahead(self, beside: ThreadPoolExecutor, params, rewards: RuleRewards, step: int, cursors: tuple[int, int]):
+    """The rollout that starts at `step`, under way in another thread with the parameters of now; None where it has to wait
+    for the update: a checkpoint must not rest on parameters that it does not hold, nor a rollout see an older reference."""
+    if not self.stage.ahead or step >= self.stage.steps or self.checkpoint_at(step):
+      return None
+    params = jax.tree.map(jnp.copy, params)  # the update donates its own
+
+    def sample():
+      with jax.set_mesh(self.policy.mesh):
+        return self.rollout(params, rewards, self.draw(step, cursors))
+    return beside.submit(sample)
+
+  def pack(self, drawn: _Drawn, rollout: Rollout) -> list[Packed]:
+    """The rows of each update: whole groups."""
+    stage, parts = self.stage, batch_parts(self.policy.mesh)
+    size, rows = stage.questions_per_step * stage.group_size, rows_for(stage.microbatch_tokens, drawn.max_length, parts)
+    sequences = [TokenSequence((*e.request.prompt, *e.tokens.tolist()), len(e.request.prompt),
+                               e.stopped or not stage.mask_truncated) for e in (r.episode for r in rollout.responses)]
+    # Questions come from the stream in random order: consecutive ones are the paper's random minibatch.
+    return [pack(sequences[start:start + size], drawn.max_length, rows, self.policy.tokenizer.pad_id, parts)
+            for start in range(0, len(sequences), size)]
+
+  def logprobs(self, params, minibatches: list[Packed]) -> list[list[np.ndarray]]:
+    """Of each minibatch its arrays [rows, T], under `params` at the sampling temperature."""
+    policy = self.policy
+    score = partial(logprobs, params, config=policy.config, compute=policy.compute,
+                    temperature=self.stage.sampling.temperature)
+    return jax.device_get([[score(*put_batch(policy.mesh, (m.tokens, m.positions, m.segment_ids)))
+                            for m in packed.microbatches] for packed in minibatches])
+
+  def old_logprobs(self, params, minibatches: list[Packed], rollout: Rollout, stale: bool) -> list[list[np.ndarray]] | None:
+    """The trainer's own, by the policy that sampled; None where the update computes them itself: when it is the rollout's
+    only one. Of a stale rollout the sampler's, for its policy is gone."""
+    stage = self.stage
+    if stage.old_logprobs is OldLogprobs.SAMPLER or stale:
+      return self.spread(minibatches, [r.episode.logprobs for r in rollout.responses])
+    needed = stage.minibatches > 1 or stage.correction is not SamplerCorrection.NONE
+    return self.logprobs(params, minibatches) if needed else None
+
+  def spread(self, minibatches: list[Packed], values: list) -> list[list[np.ndarray]]:
+    """One value a response, or one a token, at the slots of the responses."""
+    size = self.stage.questions_per_step * self.stage.group_size
+    return [packed.spread(values[i * size:(i + 1) * size]) for i, packed in enumerate(minibatches)]
+
+  def corrections(self, minibatches: list[Packed], rollout: Rollout, old) -> list[list[np.ndarray]] | list[None]:
+    """The factors of the policy term of each minibatch, None for none."""
+    if self.stage.correction is SamplerCorrection.NONE:
+      return [None] * len(minibatches)
+    trainer = [values for packed, arrays in zip(minibatches, old, strict=True) for values in packed.gather(arrays)]
+    return self.spread(minibatches, sampler_correction(
+      trainer, [r.episode.logprobs for r in rollout.responses], self.stage.correction, self.stage.correction_limit))
+
+  def add_model_rewards(self, scores: list[Score], rollout: Rollout) -> list[Score]:
+    """The scores, with those of reward models where there are general questions."""
+    if self.models is None:
+      return scores
+    return self.models.add(scores, [r.text for r in rollout.responses], [r.question for r in rollout.responses],
+                           rollout.stopped)
+
+  def train(self, state, minibatches: list[Packed], rollout: Rollout, advantages, old, ref) -> tuple[TrainState, list[dict]]:
+    """One update a minibatch; their metrics as host numbers."""
+    stage, pending = self.stage, []
+    sampler = self.spread(minibatches, [r.episode.logprobs for r in rollout.responses])
+    corrections = self.corrections(minibatches, rollout, old)
+    for i, (packed, advantage) in enumerate(zip(minibatches, self.spread(minibatches, advantages), strict=True)):
+      rows = packed.replace(
+        weights=packed.weights(stage.reduction, stage.reduction_constant), advantages=advantage,
+        sampler_logprobs=sampler[i], old_logprobs=old and old[i], ref_logprobs=ref and ref[i], correction=corrections[i])
+      state, metrics = self.update.update(state, rows)
+      pending.append(metrics)  # read after the last update is dispatched, so that none waits for the host
+    return state, jax.device_get(pending)
+
+  def evaluate(self, params, rewards, log: RunLog, step: int, previous: int | None) -> None:
+    """Held-out accuracy at the stage's start (previous None) and end, and every held_out.every steps between."""
+    stage, every = self.stage, self.stage.held_out.every
+    ends = step == stage.steps or previous is None
+    if previous is None and step > 0:
+      return  # resumed: measured before the checkpoint was written
+    if not ends and (every is None or previous // every == step // every):
+      return
+    # Start and end are compared, so both are measured at the length that the stage ends with; between, at that of the
+    # rollout just trained on, so that a change of length shows in the evaluation after it.
+    last_rollout = (stage.steps - 1) // stage.minibatches * stage.minibatches
+    max_length = int(stage.max_length.at(last_rollout if ends else previous))
+    log.metrics(step, evaluate(self.policy, params, self.eval_key, self.held_out, stage.held_out, rewards, max_length))
+
+
+def _rollout_metrics(rollout: Rollout, scores: list[Score], values: np.ndarray) -> dict:
+  """Rewards by part, lengths and verdicts of one rollout."""
+  lengths, stopped = rollout.lengths, rollout.stopped
+  # Of the responses that have the part: accuracy of reasoning ones, a reward model's score of its own kind.
+  names = dict.fromkeys(name for s in scores for name in s.parts)
+  parts = {f"reward/{name}": float(np.mean([s.parts[name] for s in scores if name in s.parts])) for name in names}
+  verdicts = {f"verifier/{status}": n for status, n in counts(scores).items()}
+  return {
+    "reward/mean": float(values.mean()), **parts, **verdicts,
+    "reward/equal_groups": float(np.mean(values.min(axis=1) == values.max(axis=1))),
+    "length/mean": float(lengths.mean()), "length/stopped": float(lengths[stopped].mean()) if stopped.any() else 0.0,
+    "length/truncated": float(1 - stopped.mean()), "rollout/occupancy": rollout.occupancy,
+    "rollout/preempted": rollout.preempted,
+  }
+
+
+def _log_updates(log: RunLog, step: int, updates: list[dict], shared: dict) -> None:
+  """One line per update; what belongs to the whole rollout is in its first."""
+  for i, metrics in enumerate(updates):
+    metrics = {k: float(v) for k, v in metrics.items()}
+    weight = metrics.pop("weight") or 1.0  # 0 when every response was masked out
+    loss, grad_norm, gap_max = metrics.pop("loss"), metrics.pop("grad_norm"), metrics.pop("sampler_gap_max")
+    gap = {f"policy/{name}": metrics.pop(name) / weight for name in ("sampler_gap", "sampler_gap_above")}
+    line = {"policy/loss": loss, "policy/grad_norm": grad_norm, **{f"policy/{k}": v / weight for k, v in metrics.items()}}
+    if i == 0:  # later minibatches are off-policy, and their gap is no longer that of sampler and trainer
+      line |= {**gap, "policy/sampler_gap_max": gap_max, **shared}
+    log.metrics(step + 1 + i, line)
+
+
+def _log_samples(log: RunLog, step: int, stage: GRPO, rollout: Rollout, scores: list[Score], advantages) -> None:
+  """A few whole responses, spread over the questions."""
+  responses, groups = rollout.responses, len(rollout.responses) // stage.group_size
+  for n in range(min(stage.logged_samples, groups)):
+    i = n * groups // stage.logged_samples * stage.group_size
+    question, episode = responses[i].question, responses[i].episode
+    log.sample(step, {
+      "id": question.id, "question": question.text, "answer": question.answer, "response": responses[i].text,
+      "reward": scores[i].value, "parts": dict(scores[i].parts), "status": scores[i].status,
+      "advantage": float(advantages[i]), "length": len(episode.tokens), "stopped": episode.stopped})
 
 
 def _check_numbers(stage: GRPO, where: str) -> None:
   for name in ("steps", "questions_per_step", "group_size", "minibatches", "max_prompt_length", "reference_every",
-               "rollout_batch", "microbatches", "verifier_workers", "checkpoint_every"):
+               "microbatch_tokens", "verifier_workers", "checkpoint_every"):
     if getattr(stage, name) < 1:
       raise InputError(f"{where}.{name}", getattr(stage, name), "It must be at least 1.")
+  if not stage.correction_limit > 0:
+    raise InputError(f"{where}.correction_limit", stage.correction_limit, "It must be positive.")
   for name in ("kl_coef", "clip_low", "clip_high"):
     if getattr(stage, name) < 0:
       raise InputError(f"{where}.{name}", getattr(stage, name), "It must not be negative.")
@@ -207,16 +435,3 @@ def _check_numbers(stage: GRPO, where: str) -> None:
     raise InputError(f"{where}.reduction_constant", stage.reduction_constant, "The constant reduction divides by it.")
   if stage.sampling.temperature == 0:
     raise InputError(f"{where}.sampling.temperature", 0, "Greedy samples of a group are all equal: use 1.0.")
-
-
-def _check_geometry(stage: GRPO, where: str) -> None:
-  batch = stage.questions_per_step * stage.group_size
-  if batch % stage.microbatches:
-    raise InputError(f"{where}.microbatches", stage.microbatches,
-                     f"It must divide questions_per_step x group_size = {batch} sequences.")
-  shortest = stage.steps % stage.minibatches or stage.minibatches  # updates of the last rollout
-  for updates in {stage.minibatches, shortest}:
-    if updates * stage.questions_per_step % stage.rollout_batch:
-      raise InputError(f"{where}.rollout_batch", stage.rollout_batch,
-                       f"It must divide the questions of a rollout, {updates} x {stage.questions_per_step}"
-                       f"{' in the last one' if updates != stage.minibatches else ''}.")

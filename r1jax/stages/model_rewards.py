@@ -6,26 +6,28 @@ from typing import Any
 import jax
 import numpy as np
 
-from r1jax.data.templates import Template, render
+from r1jax.data.prompts import prompt_ids, response_ids
+from r1jax.data.templates import Template
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 from r1jax.models.config import Compute, ModelConfig
-from r1jax.rewards.format import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
+from r1jax.rewards.format import ANSWER_CLOSE, ANSWER_OPEN
+from r1jax.rewards.language import after_thought
 from r1jax.sharding import batch_parts, put_batch
+from r1jax.training.pack import MICROBATCH_TOKENS, TokenSequence, pack, rows_for
 from r1jax.training.reward_model import scores as scores_of_rows
 
 SUMMARY, ALL = "summary", "all"
 READS = (SUMMARY, ALL)  # the helpful reward model's, the safety reward model's (R1, Nature, "Reward design")
-SHORTEST = 16  # slots; shorter rows are padded to it, so that fewer programs are compiled. Ours.
+SHORTEST = 64  # slots of a row; longer ones are powers of two, so that few programs are compiled. Ours.
 
 
 def text_to_score(response: str, reads: str) -> str:
   """The part of a response that a reward model reads.
 
-  "all": the response as it is, reasoning and summary. "summary": what follows the chain of thought, which is all that
-  r1jax.rewards.language.thought_of does not take for the thought: what stands after the last `</think>`; without one, from
-  `<answer>` on; and nothing where there is neither tag, for then nobody can tell where the thought ends. The answer tags
-  are taken out and white space at both ends too, since the format has a reward of its own. This reading is ours.
+  "all": the response as it is, reasoning and summary. "summary": what follows the chain of thought, without the answer tags
+  and white space at both ends, since the format has a reward of its own; nothing where neither tag tells where the thought
+  ends. This reading is ours.
 
   Raises:
     InputError: another `reads`.
@@ -34,25 +36,7 @@ def text_to_score(response: str, reads: str) -> str:
     return response
   if reads != SUMMARY:
     raise InputError("reads", repr(reads), f"Use one of {', '.join(READS)}.")
-  start = response.find(THINK_OPEN)
-  start = 0 if start < 0 else start + len(THINK_OPEN)
-  end = response.rfind(THINK_CLOSE, start)
-  if end < 0:
-    end = response.find(ANSWER_OPEN, start)
-    summary = "" if end < 0 else response[end:]
-  else:
-    summary = response[end + len(THINK_CLOSE):]
-  return summary.replace(ANSWER_OPEN, "").replace(ANSWER_CLOSE, "").strip()
-
-
-def rows_to_score(sequences: Sequence[Sequence[int]], slots: int, pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """(tokens [N, slots], positions [N, slots], last [N]) int32 of sequences of 1 to `slots` ids, padded on the right."""
-  lengths = np.array([len(ids) for ids in sequences], np.int32)
-  tokens = np.full((len(sequences), slots), pad_id, np.int32)
-  for row, ids in zip(tokens, sequences, strict=True):
-    row[:len(ids)] = ids
-  places = np.arange(slots, dtype=np.int32)
-  return tokens, np.where(places < lengths[:, None], places, -1).astype(np.int32), lengths - 1
+  return after_thought(response).replace(ANSWER_OPEN, "").replace(ANSWER_CLOSE, "").strip()
 
 
 @dataclass(frozen=True)
@@ -60,8 +44,8 @@ class ModelScorer:
   """Scores responses with a reward model. It reads the prompt, a part of the response and a stop token, which the score
   is read at, whether or not the response was cut before one.
 
-  reads: "summary" or "all". batch: rows a call. max_length: of prompt and response in tokens; None: the model's whole
-  context. R1 sets no limit when it scores (Nature, "Reward design").
+  reads: "summary" or "all". max_length: of prompt and response in tokens; None: the model's whole context. R1 sets no limit
+  when it scores (Nature, "Reward design").
   """
 
   config: ModelConfig
@@ -70,14 +54,10 @@ class ModelScorer:
   template: Template
   mesh: Any
   reads: str
-  batch: int
   max_length: int | None = None
 
   def __post_init__(self):
     text_to_score("", self.reads)
-    if self.batch < 1 or self.batch % batch_parts(self.mesh):
-      raise InputError("reward model: batch", f"{self.batch} rows for {batch_parts(self.mesh)} data-parallel devices",
-                       "Make it a multiple of mesh.replica x mesh.fsdp.")
     if self.max_length is not None and not 1 <= self.max_length <= self.config.max_position:
       raise InputError("reward model: max_length", self.max_length,
                        f"Give 1 to the model's context, max_position {self.config.max_position}.")
@@ -85,11 +65,8 @@ class ModelScorer:
   def encode(self, question: str, response: str) -> tuple[list[int], list[int]]:
     """(prompt ids, ids of what is read of the response, with a stop token). The response may begin with the template's
     prefill, as data sets keep it, or not, as it is sampled."""
-    prompt = self.tokenizer.encode(render(self.template, question))
-    if self.tokenizer.adds_bos and prompt[:1] != [self.tokenizer.bos_id]:
-      prompt = [self.tokenizer.bos_id, *prompt]
-    read = text_to_score(response.removeprefix(self.template.prefill.strip()), self.reads)
-    return prompt, [*self.tokenizer.encode(read), self.tokenizer.stop_ids[0]]
+    read = text_to_score(response, self.reads)
+    return prompt_ids(question, self.template, self.tokenizer), response_ids(read, self.template, self.tokenizer)
 
   def scores(self, params, questions: Sequence[str], responses: Sequence[str]) -> np.ndarray:
     """Scores [N] float32 of texts; params: as training.reward_model has them. Call under jax.set_mesh(mesh).
@@ -112,19 +89,16 @@ class ModelScorer:
     return self.sequence_scores(params, sequences)
 
   def sequence_scores(self, params, sequences: Sequence[Sequence[int]]) -> np.ndarray:
-    """Scores [N] float32 of token sequences of at most max_length ids. Rows are padded to a power of two that the longest
-    fits in, bounded by max_length, and the last call is filled up, so that few programs are compiled."""
+    """Scores [N] float32 of token sequences, packed into rows as long as a power of two that the longest fits in."""
     if not sequences:
       return np.zeros(0, np.float32)
-    longest = max(map(len, sequences))
-    slots = min(max(SHORTEST, 1 << (longest - 1).bit_length()), self.max_length or self.config.max_position)
-    found = []
-    for start in range(0, len(sequences), self.batch):
-      rows = list(sequences[start:start + self.batch])
-      rows += rows[-1:] * (self.batch - len(rows))
-      found.append(scores_of_rows(params, *put_batch(self.mesh, rows_to_score(rows, slots, self.tokenizer.pad_id)),
-                                  config=self.config, compute=self.compute))
-    return np.concatenate(jax.device_get(found))[:len(sequences)]
+    length = max(SHORTEST, 1 << (max(map(len, sequences)) - 1).bit_length())
+    parts = batch_parts(self.mesh)
+    packed = pack([TokenSequence(s, len(s)) for s in sequences], length, rows_for(MICROBATCH_TOKENS, length, parts),
+                  self.tokenizer.pad_id, parts)
+    found = [scores_of_rows(params, *put_batch(self.mesh, (m.tokens, m.positions, m.segment_ids)), config=self.config,
+                            compute=self.compute) for m in packed.microbatches]
+    return packed.last(jax.device_get(found)).astype(np.float32)
 
 
 @dataclass(frozen=True)

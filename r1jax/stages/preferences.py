@@ -16,6 +16,7 @@ from r1jax.errors import InputError
 from r1jax.stages.context import DATA, Base, Context, Experiment
 from r1jax.stages.draws import Draws, about_rows, connected
 from r1jax.stages.model_rewards import SUMMARY, text_to_score
+from r1jax.stages.rollout import Rollout
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,13 @@ class Preferences:
     units.finish(self.name, rows, about)
     return {"steps": self.draws.count, **about, "before": {}, "after": {}}
 
-  def _unit(self, judge, first: int, questions: list[Question], rollouts, texts: list[str]) -> tuple[list[Row], Counter]:
-    """The pairs of one sampler call that the judge is sure of."""
+  def _unit(self, judge, first: int, questions: list[Question], rollout: Rollout) -> tuple[list[Row], Counter]:
+    """The pairs of one unit that the judge is sure of."""
     k, counts = self.draws.samples, Counter()
     pairs, comparisons = [], []
     for q, question in enumerate(questions):
       rng = random.Random(f"{self.name}/{first + q}")
-      whole = [self.draws.whole(texts[i]) for i in range(q * k, (q + 1) * k) if rollouts.stopped[i]]
+      whole = [self.draws.whole(r.text) for r in rollout.responses[q * k:(q + 1) * k] if r.episode.stopped]
       different = list({text_to_score(response, SUMMARY): response for response in whole}.items())
       possible = list(combinations(different, 2))
       for (a, response_a), (b, response_b) in rng.sample(possible, min(self.pairs, len(possible))):
@@ -110,9 +111,9 @@ class Preferences:
     return rows, counts
 
   def programs(self, experiment: Experiment, mesh) -> dict[str, Any]:
-    """generate, lowered from shapes alone."""
+    """The sampler's, lowered from shapes alone."""
     self.check_mesh(mesh)
-    return self.draws.program(experiment, experiment.model_of(self), experiment.compute, mesh)
+    return self.draws.programs(experiment.model_of(self), experiment.compute, mesh)
 
 
 def balanced(rows: list[Row], tolerance: float) -> tuple[list[Row], int]:
@@ -170,12 +171,12 @@ class SafetyLabels:
     units.finish(self.name, units.rows, about)
     return {"steps": self.draws.count, **about, "before": {}, "after": {}}
 
-  def _unit(self, judge, first: int, questions: list[Question], rollouts, texts: list[str]) -> tuple[list[Row], Counter]:
-    """The labelled responses of one sampler call; those that were cut are left out."""
+  def _unit(self, judge, first: int, questions: list[Question], rollout: Rollout) -> tuple[list[Row], Counter]:
+    """The labelled responses of one unit; those that were cut are left out."""
     k, counts = self.draws.samples, Counter()
-    whole = [i for i in range(len(texts)) if rollouts.stopped[i]]
-    counts["truncated"] += len(texts) - len(whole)
-    items = [(questions[i // k], self.draws.whole(texts[i])) for i in whole]
+    whole = [i for i, r in enumerate(rollout.responses) if r.episode.stopped]
+    counts["truncated"] += len(rollout.responses) - len(whole)
+    items = [(questions[i // k], self.draws.whole(rollout.responses[i].text)) for i in whole]
     rows = []
     for i, (question, response), safe in zip(whole, items, judge(items), strict=True):
       counts["unlabelled" if safe is None else "safe" if safe else "unsafe"] += 1
@@ -186,6 +187,6 @@ class SafetyLabels:
     return rows, counts
 
   def programs(self, experiment: Experiment, mesh) -> dict[str, Any]:
-    """generate, lowered from shapes alone."""
+    """The sampler's, lowered from shapes alone."""
     self.check_mesh(mesh)
-    return self.draws.program(experiment, experiment.model_of(self), experiment.compute, mesh)
+    return self.draws.programs(experiment.model_of(self), experiment.compute, mesh)

@@ -1,6 +1,4 @@
 """Reward models: a stage that trains one on preference pairs or on labelled responses, and its use after the stage."""
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,26 +12,22 @@ from r1jax.curation.datasets import Row, read_rows
 from r1jax.data.prompts import question_stream
 from r1jax.data.questions import HELD_OUT, split_of
 from r1jax.data.templates import Template, render
-from r1jax.data.tokenizer import Tokenizer
+from r1jax.data.tokenizer import Tokenizer, fingerprint
 from r1jax.errors import InputError
 from r1jax.evaluation.calibration import label_metrics, pair_metrics
 from r1jax.losses.reward_model import RewardKind
 from r1jax.models.config import Compute, ModelConfig
-from r1jax.records import TrainState
-from r1jax.sharding import batch_parts, batch_sharding, put_batch
+from r1jax.records import PackedRows
+from r1jax.sharding import batch_parts
 from r1jax.stages.context import DATA, REWARD_MODEL, Base, Context, Experiment
-from r1jax.stages.model_rewards import READS, ModelScorer, Whitening, rows_to_score
+from r1jax.stages.model_rewards import READS, ModelScorer, Whitening
+from r1jax.stages.programs import abstract_state, packed_rows, update_programs
+from r1jax.stages.supervised import train
 from r1jax.training.checkpoint import Checkpoints
-from r1jax.training.metrics import RunLog, Timers
 from r1jax.training.optimizer import AdamW
-from r1jax.training.reward_model import (
-  RewardBatch,
-  abstract_reward_params,
-  init_reward_params,
-  reward_update,
-  scores,
-)
-from r1jax.training.step import init_state, microbatched
+from r1jax.training.pack import MICROBATCH_TOKENS, TokenSequence, pack, rows_for
+from r1jax.training.reward_model import abstract_reward_params, init_reward_params, reward_step, scores
+from r1jax.training.step import Step, init_state
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,8 @@ class RewardModel:
 
   data: name of the stage whose data set it reads. learns: pairwise from rows with `question`, `chosen` and `rejected`,
   pointwise from rows with `question`, `response` and `safe`. reads: "summary" or "all" of a response (text_to_score).
-  held_out: share of the questions that are measured on and not trained on. A last batch that is not full is left out.
+  held_out: share of the questions that are measured on and not trained on. A batch is batch_size pairs or labelled
+  responses, packed into rows; a last one that is not full is left out.
   """
 
   data: str
@@ -74,11 +69,11 @@ class RewardModel:
   template: Template
   name: str = "reward_model"
   start: str | Base | None = None
-  batch_size: int = 256  # rows: of pairs twice as many responses
+  batch_size: int = 256  # pairs, or labelled responses
   epochs: int = 1
   max_length: int = 8_192
   held_out: float = 0.1  # ours
-  microbatches: int = 1
+  microbatch_tokens: int = MICROBATCH_TOKENS  # slots of the rows whose gradients are computed at a time
   checkpoint_every: int = 100  # steps
   log_every: int = 10  # steps
   kind = REWARD_MODEL
@@ -89,13 +84,18 @@ class RewardModel:
 
   @property
   def responses(self) -> int:
-    """Responses in a row."""
+    """Responses in an example."""
     return 2 if self.learns is RewardKind.PAIRWISE else 1
+
+  @property
+  def row_length(self) -> int:
+    """Slots of a row, which the longest pair fits into."""
+    return self.responses * self.max_length
 
   def check(self, experiment: Experiment) -> None:
     """InputError for an impossible geometry."""
     where = f"stages.{self.name}"
-    for name in ("batch_size", "epochs", "max_length", "microbatches", "checkpoint_every", "log_every"):
+    for name in ("batch_size", "epochs", "max_length", "microbatch_tokens", "checkpoint_every", "log_every"):
       if getattr(self, name) < 1:
         raise InputError(f"{where}.{name}", getattr(self, name), "It must be at least 1.")
     if not isinstance(self.learns, RewardKind):
@@ -104,8 +104,6 @@ class RewardModel:
       raise InputError(f"{where}.reads", repr(self.reads), f"Use one of {', '.join(READS)}.")
     if not 0 < self.held_out < 1:
       raise InputError(f"{where}.held_out", self.held_out, "Give a share between 0 and 1, both exclusive.")
-    if self.batch_size % self.microbatches:
-      raise InputError(f"{where}.microbatches", self.microbatches, f"It must divide batch_size ({self.batch_size}).")
     longest = experiment.model_of(self).max_position
     if self.max_length > longest:
       raise InputError(f"{where}.max_length", self.max_length, f"The model's context ends at max_position {longest}.")
@@ -113,20 +111,16 @@ class RewardModel:
       raise InputError(f"{where}.data", repr(self.data), "Name a stage that makes a data set.")
 
   def check_mesh(self, mesh: Mesh) -> None:
-    """InputError if a microbatch cannot be split over the data-parallel devices."""
-    rows, parts = self.batch_size // self.microbatches, batch_parts(mesh)
-    if rows % parts:
-      raise InputError(f"stages.{self.name}.batch_size", f"{rows} rows a microbatch for {parts} data-parallel devices",
-                       "Make it a multiple of mesh.replica x mesh.fsdp.")
+    """Any mesh will do: rows are filled up."""
 
   def check_data(self, tokenizer: Tokenizer) -> None:
     """InputError for a template with words that the tokenizer lacks; the data are not made yet."""
     tokenizer.encode(render(self.template, ""))
 
-  def scorer(self, config: ModelConfig, compute: Compute, tokenizer: Tokenizer, mesh: Mesh, batch: int,
+  def scorer(self, config: ModelConfig, compute: Compute, tokenizer: Tokenizer, mesh: Mesh,
              max_length: int | None = None) -> ModelScorer:
     """What scores responses as this stage trains them; max_length None: no limit but the model's context."""
-    return ModelScorer(config, compute, tokenizer, self.template, mesh, self.reads, batch, max_length)
+    return ModelScorer(config, compute, tokenizer, self.template, mesh, self.reads, max_length)
 
   def split(self, rows: list[Row], scorer: ModelScorer) -> Split:
     """The rows as examples. A row with a response that is too long is counted and left out.
@@ -172,14 +166,16 @@ class RewardModel:
     preference = None if None in known else known[0] - known[1]
     return Example(sequences, preference=preference) if pairwise else Example(sequences, safe=row["safe"])
 
-  def batch(self, pad_id: int, example: Callable[[int], Example], cursor: int) -> tuple[RewardBatch, int]:
-    """(host arrays of examples number cursor, cursor + 1, ..., the next cursor)."""
-    N, R = self.batch_size, self.responses
-    examples = [example(i) for i in range(cursor, cursor + N)]
-    tokens, positions, last = rows_to_score([s for e in examples for s in e.sequences], self.max_length, pad_id)
-    safe = None if self.learns is RewardKind.PAIRWISE else np.array([e.safe for e in examples], np.float32)
-    return RewardBatch(tokens=tokens.reshape(N, R, -1), positions=positions.reshape(N, R, -1), last=last.reshape(N, R),
-                       weights=np.full(N, 1 / N, np.float32), safe=safe), cursor + N
+  def batch(self, examples: list[Example], pad_id: int, parts: int) -> list[PackedRows]:
+    """The microbatches of an update: the responses of a pair in one row, the weight of each example at the slot that its
+    score is read at."""
+    pairs = self.learns is RewardKind.PAIRWISE
+    packed = pack([TokenSequence(s, len(s)) for e in examples for s in e.sequences], self.row_length,
+                  rows_for(self.microbatch_tokens, self.row_length, parts), pad_id, parts, together=self.responses)
+    share = 1 / len(examples)
+    return packed.replace(weights=packed.at_last([0, share] * len(examples) if pairs else [share] * len(examples)),
+                          partner=packed.partners() if pairs else None,
+                          safe=None if pairs else packed.at_last([float(e.safe) for e in examples]))
 
   def evaluate(self, params, scorer: ModelScorer, held_out: list[Example]) -> dict[str, float]:
     """`eval/...` metrics on the held-out examples, with the mean and standard deviation of all their scores."""
@@ -191,79 +187,44 @@ class RewardModel:
     return {**metrics, "eval/whitening_mean": float(found.mean(dtype=np.float64)),
             "eval/whitening_std": float(found.std(dtype=np.float64))}
 
-  def update(self, model: ModelConfig, compute: Compute, steps: int):
-    """The jitted update(state, RewardBatch) of this stage."""
-    return reward_update(model, compute, self.optimizer.over(steps), self.learns)
+  def step(self, model: ModelConfig, compute: Compute, steps: int) -> Step:
+    """The update of this stage."""
+    return reward_step(model, compute, self.optimizer.over(steps), self.learns)
 
   def run(self, context: Context) -> dict:
     """Trains from context.params, a policy's, or resumes; what summary.json says of it."""
-    rows_a_call = self.batch_size // self.microbatches * self.responses
-    scorer = self.scorer(context.model, context.experiment.compute, context.tokenizer, context.mesh, rows_a_call,
-                         self.max_length)
+    scorer = self.scorer(context.model, context.experiment.compute, context.tokenizer, context.mesh, self.max_length)
     data = self.split(read_rows(context.run_dir, self.data), scorer)
     stream = question_stream(data.training, context.experiment.seed)
     steps = self.epochs * len(data.training) // self.batch_size
-    update = self.update(context.model, context.experiment.compute, steps)
-    checkpoints = Checkpoints(context.run_dir / "checkpoints" / self.name)
     state = init_state(init_reward_params(context.params, context.model, context.mesh), self.optimizer.over(steps).build())
-    log = RunLog(context.run_dir, self.name, steps, checkpoints.latest(), set(context.finished))
-    if checkpoints.latest() is not None:
-      state, _, progress = checkpoints.restore(state, has_reference=False)
-    else:
-      before = self.evaluate(state.params, scorer, data.held_out)
-      log.metrics(0, before)
-      progress = {"cursor": 0, "before": before, "tokenizer": tokenizer_fingerprint(context.tokenizer)}
-    step, timers = int(state.step), Timers()
-    while step < steps:
-      with timers("batch"):
-        batch, progress["cursor"] = self.batch(context.tokenizer.pad_id, stream.__getitem__, progress["cursor"])
-        batch = put_batch(context.mesh, microbatched(batch, self.microbatches), axis=1)
-      with timers("update"):
-        state, metrics = update(state, batch)
-        step += 1
-        log_now = step % self.log_every == 0 or step in (1, steps)
-        if log_now:
-          metrics = jax.device_get(metrics)
-      if log_now:
-        log.metrics(step, {**{f"reward_model/{name}": metrics[name] for name in ("loss", "accuracy", "margin", "grad_norm")},
-                           **timers.take()})
-      if step == steps:
-        # In the last checkpoint, whole or not at all: the scale belongs to these very parameters.
-        progress["after"] = self.evaluate(state.params, scorer, data.held_out)
-        log.metrics(step, progress["after"])
-      if step % self.checkpoint_every == 0 or step == steps:
-        log.sync()
-        checkpoints.save(state, None, dict(progress))  # written in the background, while progress goes on
-    checkpoints.close()
-    log.close()
+
+    def batch(cursor: int) -> tuple[list[PackedRows], int]:
+      following = cursor + self.batch_size
+      examples = [stream[i] for i in range(cursor, following)]
+      return self.batch(examples, context.tokenizer.pad_id, batch_parts(context.mesh)), following
+
+    progress = train(
+      self, context, self.step(context.model, context.experiment.compute, steps), state, steps, batch,
+      lambda metrics: {f"reward_model/{name}": metrics[name] for name in ("loss", "accuracy", "margin", "grad_norm")},
+      measure=lambda params: self.evaluate(params, scorer, data.held_out),
+      about={"tokenizer": fingerprint(context.tokenizer)})
     return {"steps": steps, "rows": len(data.training), "rows_held_out": len(data.held_out), "rows_too_long": data.too_long,
             "before": progress["before"], "after": progress["after"]}
 
   def programs(self, experiment: Experiment, mesh: Mesh) -> dict[str, Any]:
-    """update, and the scoring of held-out responses at their longest, lowered from shapes alone."""
-    self.check_mesh(mesh)
-    model, compute = experiment.model_of(self), experiment.compute
-    M, N, R, T = self.microbatches, self.batch_size // self.microbatches, self.responses, self.max_length
+    """The update's, and the scoring of held-out responses at their longest, lowered from shapes alone."""
+    model, compute, parts = experiment.model_of(self), experiment.compute, batch_parts(mesh)
     steps = self.optimizer.warmup_steps + 2  # how many epochs make does not change the program's shape
-
-    def array(dtype, *shape, axis):
-      return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh, len(shape), axis))
-
+    field = {"partner": (jnp.int32, ())} if self.responses == 2 else {"safe": (jnp.float32, ())}
+    rows = packed_rows(mesh, rows_for(self.microbatch_tokens, self.row_length, parts), self.row_length, **field)
+    params = abstract_reward_params(model, mesh)
+    state = abstract_state(params, self.optimizer.over(steps))
+    programs = update_programs(self.step(model, compute, steps), state, rows, mesh)
+    held_out = packed_rows(mesh, rows_for(self.microbatch_tokens, self.max_length, parts), self.max_length)
     with jax.set_mesh(mesh):
-      params = abstract_reward_params(model, mesh)
-      state = TrainState(step=jax.ShapeDtypeStruct((), jnp.int32), params=params,
-                         opt_state=jax.eval_shape(self.optimizer.over(steps).build().init, params))
-      tokens, weights = array(jnp.int32, M, N, R, T, axis=1), array(jnp.float32, M, N, axis=1)
-      batch = RewardBatch(tokens=tokens, positions=tokens, last=array(jnp.int32, M, N, R, axis=1), weights=weights,
-                          safe=None if R == 2 else weights)
-      rows = array(jnp.int32, N * R, T, axis=0)
-      return {"update": self.update(model, compute, steps).lower(state, batch),
-              "score": scores.lower(params, rows, rows, array(jnp.int32, N * R, axis=0), config=model, compute=compute)}
-
-
-def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
-  """16 hex digits that tell tokenizers apart: of SHA-256 over all that the backend holds."""
-  return hashlib.sha256(tokenizer.backend.to_str().encode("utf-8")).hexdigest()[:16]
+      return programs | {"score": scores.lower(params, held_out.tokens, held_out.positions, held_out.segment_ids,
+                                               config=model, compute=compute)}
 
 
 def load_reward_model(run_dir: Path, name: str, config: ModelConfig, mesh: Mesh,
@@ -282,7 +243,7 @@ def load_reward_model(run_dir: Path, name: str, config: ModelConfig, mesh: Mesh,
     progress = checkpoints.progress()
     if "eval/whitening_std" not in progress.get("after", {}):
       raise InputError(str(folder), "not the last checkpoint of a reward model", f"Run the stage {name!r} to its end.")
-    expected = tokenizer_fingerprint(tokenizer)
+    expected = fingerprint(tokenizer)
     if progress["tokenizer"] != expected:
       raise InputError(str(folder), f"a reward model of another tokenizer ({progress['tokenizer']}, not {expected})",
                        "Use the tokenizer it was trained with, or train it again.")

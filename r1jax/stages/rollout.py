@@ -1,6 +1,5 @@
-"""A policy as stages use it: its last checkpoint, and sampling from it."""
-from collections.abc import Iterator
-from dataclasses import dataclass
+"""A policy as stages use it: its last checkpoint, and the one loop that samples it, reads it and has it scored."""
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ from r1jax.data.templates import Template
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 from r1jax.models.config import Compute, ModelConfig
-from r1jax.models.params import abstract_params, shardings
-from r1jax.rewards.rules import Sample
+from r1jax.models.params import abstract_params
+from r1jax.records import Episode, Request
+from r1jax.rewards.rules import RuleRewards, Sample, Scoring
+from r1jax.rewards.score import Score
 from r1jax.sampling.choice import Sampling
-from r1jax.sampling.generate import generate
-from r1jax.sharding import ROLLOUT_RULES, put_batch
+from r1jax.sampling.sampler import Decoding, Sampler
 from r1jax.stages.context import Experiment
 from r1jax.training.checkpoint import Checkpoints
 
@@ -31,8 +31,61 @@ def policy_params(experiment: Experiment, name: str, mesh, run_dir: Path) -> Any
 
 
 @dataclass(frozen=True)
+class Response:
+  """An episode as text. text: what was sampled, without the prompt and the stop token."""
+
+  question: Question
+  episode: Episode
+  text: str
+
+  def sample(self, prefill: str) -> Sample:
+    """What rewards judge."""
+    q = self.question
+    return Sample(response=self.text, gold=q.answer, truncated=not self.episode.stopped, prefill=prefill, kind=q.kind,
+                  question=q.text, language=q.language)
+
+
+@dataclass
+class Rollout:
+  """The responses of one run of the sampler, question by question, while they are being scored.
+
+  occupancy: tokens sampled over steps of slots. preempted: sequences that had to make way for others and went on later.
+  """
+
+  responses: list[Response]
+  occupancy: float
+  preempted: int
+  scorings: list[tuple[list[int], Scoring]] = field(default_factory=list)  # of the responses with these numbers
+
+  @property
+  def lengths(self) -> np.ndarray:
+    """[N] sampled tokens, the stop token included."""
+    return np.array([len(r.episode.tokens) for r in self.responses])
+
+  @property
+  def stopped(self) -> np.ndarray:
+    """[N] bool, ended by a stop token."""
+    return np.array([r.episode.stopped for r in self.responses])
+
+  def scores(self) -> list[Score]:
+    """Waits for the verifiers; a score for each response."""
+    found: list[Any] = [None] * len(self.responses)
+    for numbers, scoring in self.scorings:
+      for number, score in zip(numbers, scoring.result(), strict=True):
+        found[number] = score
+    return found
+
+  def hidden_seconds(self, waiting_from: float) -> float:
+    """For how long verifiers worked before somebody waited for them (from waiting_from, of time.perf_counter)."""
+    if not self.scorings:
+      return 0.0
+    return min(max(s.ended for _, s in self.scorings), waiting_from) - min(s.began for _, s in self.scorings)
+
+
+@dataclass(frozen=True)
 class Policy:
-  """What sampling needs beside parameters: the model, how it is computed, its tokenizer and template."""
+  """What sampling needs beside parameters. stop: texts of one token each that end a response, beside the tokenizer's stop
+  tokens."""
 
   config: ModelConfig
   compute: Compute
@@ -40,68 +93,43 @@ class Policy:
   template: Template
   max_prompt_length: int
   mesh: Any
-  stop: tuple[str, ...] = ()  # texts of one token each that end a response, beside the tokenizer's stop ids
+  sampling: Sampling
+  decoding: Decoding = Decoding()
+  stop: tuple[str, ...] = ()
 
   @property
   def stop_ids(self) -> tuple[int, ...]:
     """The ids that end a response; InputError for a stop text that is not one token."""
-    extra = [self.tokenizer.encode(text) for text in self.stop]
-    for text, ids in zip(self.stop, extra, strict=True):
-      if len(ids) != 1:
-        raise InputError("stop", f"{text!r} is {len(ids)} tokens", "Give texts that are one token of this tokenizer.")
-    return (*self.tokenizer.stop_ids, *(ids[0] for ids in extra))
+    return stop_ids(self.tokenizer, self.stop)
 
-  def rollout_params(self, params):
-    """Parameters in the rollout's layout and dtype: gathered over fsdp once a rollout, not once a token."""
-    cast = jax.tree.map(lambda x: x.astype(self.compute.dtype), params)
-    return jax.device_put(cast, shardings(self.config, self.mesh, ROLLOUT_RULES))
+  def rollout(self, params, key: jax.Array, ids: list[int], questions: list[Question], samples: int, max_length: int,
+              rewards: RuleRewards | None = None) -> Rollout:
+    """`samples` responses to each question, of at most max_length tokens, prompt included.
 
-  def sample(self, params, key, question_ids: list[int], questions: list[Question], sampling: Sampling,
-             group_size: int, max_length: int):
-    """Dispatches group_size samples of each question and returns Rollouts on the device, without waiting.
-
-    params: in the rollout layout. max_length: tokens of prompt and response together, of which the prompt's slots are
-    max_prompt_length.
+    ids: what seeds each question's samples. params: in the training layout. rewards: score the responses as they end, while
+    the device goes on with the others.
     """
-    prompts, lengths = encode_prompts(questions, self.template, self.tokenizer, self.max_prompt_length)
-    ids, prompts, lengths = put_batch(self.mesh, (np.asarray(question_ids, np.uint32), prompts, lengths))
-    return generate(params, key, ids, prompts, lengths, config=self.config, compute=self.compute, sampling=sampling,
-                    group_size=group_size, max_new=max_length - self.max_prompt_length,
-                    stop_ids=self.stop_ids, pad_id=self.tokenizer.pad_id)
-
-  def sample_batches(self, params, key, question_ids: list[int], questions: list[Question], sampling: Sampling,
-                     group_size: int, max_length: int, batch: int) -> Iterator[tuple[int, Any, list[str]]]:
-    """Yields (index of the first question, host Rollouts, texts) of `batch` questions at a time, in order.
-
-    The device samples the next batch while the caller works on the last. A last batch that is not full is filled up with
-    its own last question, and the surplus dropped, so that one program serves all.
-    """
-    def dispatch(start):
-      ids, asked = question_ids[start:start + batch], questions[start:start + batch]
-      surplus = batch - len(asked)
-      return self.sample(params, key, ids + ids[-1:] * surplus, asked + asked[-1:] * surplus, sampling, group_size,
-                         max_length)
-
-    pending = dispatch(0)
-    for start in range(0, len(questions), batch):
-      following = dispatch(start + batch) if start + batch < len(questions) else None
-      rows = min(batch, len(questions) - start) * group_size
-      rollouts = jax.tree.map(lambda x: x[:rows], jax.device_get(pending))  # noqa: B023 (called at once)
-      yield start, rollouts, self.texts(rollouts)
-      pending = following
-
-  def texts(self, rollouts) -> list[str]:
-    """The responses of host-side rollouts as text, without the stop token."""
-    P = self.max_prompt_length
-    return [self.tokenizer.decode(row[P:][kept[P:]].tolist())
-            for row, kept in zip(rollouts.tokens, rollouts.mask, strict=True)]
+    prompts = encode_prompts(questions, self.template, self.tokenizer, self.max_prompt_length)
+    requests = [Request(question_id, sample, prompt, max_length - len(prompt))
+                for question_id, prompt in zip(ids, prompts, strict=True) for sample in range(samples)]
+    number = {(r.question_id, r.sample): i for i, r in enumerate(requests)}
+    sampler = Sampler(self.config, self.compute, self.mesh, self.sampling, self.stop_ids, self.decoding)
+    responses: list[Any] = [None] * len(requests)
+    scorings = []
+    for episodes in sampler.run(sampler.weights(params), key, requests):
+      numbers = [number[e.request.question_id, e.request.sample] for e in episodes]
+      for i, episode in zip(numbers, episodes, strict=True):
+        text = self.tokenizer.response_text(episode.tokens.tolist(), episode.stopped)
+        responses[i] = Response(questions[i // samples], episode, text)
+      if rewards is not None:
+        scorings.append((numbers, rewards.submit(responses[i].sample(self.template.prefill) for i in numbers)))
+    return Rollout(responses, sampler.occupancy(), sampler.stats["preempted"], scorings)
 
 
-def scoring_samples(texts: list[str], rollouts, questions: list[Question], group_size: int, prefill: str) -> list[Sample]:
-  """The samples to score, question by question."""
-  samples = []
-  for i, text in enumerate(texts):
-    question = questions[i // group_size]
-    samples.append(Sample(response=text, gold=question.answer, truncated=not bool(rollouts.stopped[i]), prefill=prefill,
-                          kind=question.kind, question=question.text, language=question.language))
-  return samples
+def stop_ids(tokenizer: Tokenizer, stop: tuple[str, ...]) -> tuple[int, ...]:
+  """The tokenizer's stop ids and those of stop texts; InputError for a text that is not one token."""
+  extra = [tokenizer.encode(text) for text in stop]
+  for text, ids in zip(stop, extra, strict=True):
+    if len(ids) != 1:
+      raise InputError("stop", f"{text!r} is {len(ids)} tokens", "Give texts that are one token of this tokenizer.")
+  return (*tokenizer.stop_ids, *(ids[0] for ids in extra))

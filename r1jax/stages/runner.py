@@ -16,9 +16,9 @@ from r1jax.models.huggingface import config_from_folder, load
 from r1jax.models.params import init_params, shardings
 from r1jax.reports.curves import draw_curves
 from r1jax.sharding import ROLLOUT_RULES, TRAIN_RULES, make_mesh
-from r1jax.stages.context import POLICY, REWARD_MODEL, Base, Context, Experiment
-from r1jax.stages.policy import policy_params
+from r1jax.stages.context import POLICY, REWARD_MODEL, Base, Context, Experiment, with_tokens
 from r1jax.stages.reuse import stage_hash, take_over
+from r1jax.stages.rollout import policy_params
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "math-verify")
 
@@ -103,7 +103,8 @@ def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = Non
         _check_inputs(experiment, stage, run_dir, summary)
         start = time.perf_counter()
         context = Context(
-          experiment=experiment, run_dir=run_dir, mesh=mesh, tokenizer=tokenizer, model=experiment.model_of(stage),
+          experiment=experiment, run_dir=run_dir, mesh=mesh, tokenizer=tokenizer,
+          model=with_tokens(experiment.model_of(stage), tokenizer),
           params=starting_params(experiment, stage, mesh, run_dir), finished=frozenset(names[:i]),
           key=jax.random.fold_in(root, i + 1))
         result = stage.run(context)

@@ -42,8 +42,8 @@ MODELS = (ModelReward("helpful", "helpful"), ModelReward("safety", "safety", wei
 base = SFT(name="base", documents=Corpus(WORLD), optimizer=AdamW(lr=1e-2, warmup_steps=10), steps=120, batch_size=16,
            max_length=40, template=PROMPT, train_on_prompt=True, checkpoint_every=60)
 r1_zero = GRPO(
-  questions=SUMS, template=PROMPT, held_out=HeldOut(questions=8, batch=8), optimizer=AdamW(lr=1e-3), steps=4,
-  questions_per_step=4, group_size=4, minibatches=2, rollout_batch=4, max_prompt_length=6, max_length=Schedule({0: 32}),
+  questions=SUMS, template=PROMPT, held_out=HeldOut(questions=8), optimizer=AdamW(lr=1e-3), steps=4,
+  questions_per_step=4, group_size=4, minibatches=2, max_prompt_length=6, max_length=Schedule({0: 32}),
   reference_every=2)
 draws = Draws(SUMS, count=24, samples=4, template=PROMPT, batch=8, **LENGTHS)
 cold_start_data = Curate(name="cold_start_data", start="r1_zero", draws=draws, per_question=2,
@@ -68,11 +68,11 @@ rejection = Curate(name="rejection", start="rl_2", draws=draws, filters=Filters(
 student = SFT(name="student", start=Base(ModelConfig(
                 family="llama", vocab_size=len(WORDS), d_model=16, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=8,
                 d_ff=32, max_position=64)), documents=Rows("rejection"), template=PROMPT, epochs=2, optimizer=AdamW(lr=1e-2),
-              batch_size=4, max_length=40, microbatches=2, teacher=Teacher("rl_2", k=4), checkpoint_every=2)
+              batch_size=4, max_length=40, teacher=Teacher("rl_2", k=4), checkpoint_every=2)
 evaluation = Compare(
   policies=("base", "rl_2", "student"), template=PROMPT, known=KnownPreference(), models=MODELS, **LENGTHS,
-  benchmarks=(Benchmark("sums", SUMS, questions=16, batch=8), Benchmark("helpful", HELPFUL, questions=8, samples=2, batch=8),
-              Benchmark("unsafe", UNSAFE, questions=6, batch=8)))
+  benchmarks=(Benchmark("sums", SUMS, questions=16), Benchmark("helpful", HELPFUL, questions=8, samples=2),
+              Benchmark("unsafe", UNSAFE, questions=6)))
 experiment = Experiment(
   name="small_pipeline", tokenizer=WORDS,
   stages=(base, r1_zero, cold_start_data, cold_start, pairs, helpful, safety_labels, safety, rl_2, rejection, student,
