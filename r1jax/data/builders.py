@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import absl.logging
 import tensorflow_datasets as tfds
@@ -37,6 +38,20 @@ GENERATORS: dict[str, Callable[..., Sequence[Question]]] = {
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Question))
 GROUPED_DIGITS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+CHANGED = "the file changed while it was being read"
+
+
+class _File(NamedTuple):
+  """What a file held when it was read. identity: of the file then, as _identity has it; sha256: of its bytes."""
+
+  identity: tuple
+  sha256: str
+  questions: tuple[Question, ...]
+
+
+# The newest reading of each source. The checks before a run, the name of the built set and its building all want the same
+# questions, so a file is read and parsed once a process; its questions stay in memory for that (some 100 MB for 100,000).
+_FILES: dict[Jsonl, _File] = {}
 
 
 @dataclasses.dataclass(eq=False)
@@ -87,10 +102,10 @@ class LocalQuestions(_QuestionsBuilder):
 
   def _questions(self) -> Sequence[Question]:
     source = self.builder_config.source
-    content = _read_bytes(source.path)
-    if hashlib.sha256(content).hexdigest() != self.builder_config.sha256:
-      raise InputError(str(source.path), "the file changed while it was being read", "Start again")
-    return parse_jsonl(content, source)
+    file = _read_file(source)
+    if file.sha256 != self.builder_config.sha256:
+      raise InputError(str(source.path), CHANGED, "Start again")
+    return file.questions
 
 
 class GeneratedQuestions(_QuestionsBuilder):
@@ -101,13 +116,14 @@ class GeneratedQuestions(_QuestionsBuilder):
 
 
 def read_questions(source: Jsonl | Generated) -> Sequence[Question]:
-  """All questions of a source, both splits, straight from the file or the generator; nothing is written.
+  """All questions of a source, both splits; nothing is written. A file is read anew only if it is not the one that was
+  read before.
 
   Raises:
     InputError: a bad file or line, or a generator's parameter.
   """
   if isinstance(source, Jsonl):
-    return parse_jsonl(_read_bytes(source.path), source)
+    return _read_file(source).questions
   return GENERATORS[source.generator](source.seed, source.count, **dict(source.parameters))
 
 
@@ -237,15 +253,32 @@ def _excerpt(text: str, tail: bool = False, width: int = 80) -> str:
   return "..." + repr(text[-width:]) if tail else repr(text[:width]) + "..."
 
 
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+def _read_file(source: Jsonl) -> _File:
+  """The file of a source as it is now, from memory if it was read before and is the same."""
+  path = Path(os.path.abspath(Path(source.path).expanduser()))
+  known = _FILES.get(source)
   try:
-    return Path(path).expanduser().read_bytes()
+    if known is not None and known.identity == _identity(path, path.stat()):
+      return known
+    with path.open("rb") as file:
+      identity = _identity(path, os.fstat(file.fileno()))
+      content = file.read()
+      if identity != _identity(path, os.fstat(file.fileno())):
+        raise InputError(str(source.path), CHANGED, "Start again")
   except FileNotFoundError:
-    raise InputError(str(path), "no such file", "Give the path of a JSONL file") from None
+    raise InputError(str(source.path), "no such file", "Give the path of a JSONL file") from None
   except IsADirectoryError:
-    raise InputError(str(path), "a folder", "Give the path of a JSONL file inside it") from None
+    raise InputError(str(source.path), "a folder", "Give the path of a JSONL file inside it") from None
   except OSError as error:
-    raise InputError(str(path), f"cannot be read ({error.strerror})", "Give a readable JSONL file") from None
+    raise InputError(str(source.path), f"cannot be read ({error.strerror})", "Give a readable JSONL file") from None
+  _FILES[source] = _File(identity, hashlib.sha256(content).hexdigest(), tuple(parse_jsonl(content, source)))
+  return _FILES[source]
+
+
+def _identity(path: Path, stat: os.stat_result) -> tuple:
+  """Equal as long as the file at a path is the same and nobody writes to it. The path is part of it, for questions are
+  named after it; the time of change (ctime) tells of a write even if the other times were set back."""
+  return path, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _label(source: Jsonl) -> str:
@@ -258,11 +291,10 @@ def _config(source: Jsonl | Generated) -> SourceConfig:
   fields = dataclasses.asdict(source)
   if isinstance(source, Jsonl):
     label = fields["path"] = _label(source)
-    content = _read_bytes(source.path)
+    sha256 = _read_file(source).sha256
   else:
     label = source.generator
-    content = inspect.getsource(inspect.getmodule(GENERATORS[source.generator])).encode("utf-8")
-  sha256 = hashlib.sha256(content).hexdigest()
+    sha256 = hashlib.sha256(inspect.getsource(inspect.getmodule(GENERATORS[source.generator])).encode("utf-8")).hexdigest()
   key = hashlib.sha256(json.dumps([fields, sha256], sort_keys=True).encode("utf-8")).hexdigest()[:16]
   name = re.sub(r"\W+", "_", label.removesuffix(".jsonl"), flags=re.ASCII).strip("_")
   return SourceConfig(name=f"{name}-{key}", description=f"questions of {label}", source=source, sha256=sha256)

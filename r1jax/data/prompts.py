@@ -1,7 +1,8 @@
-"""From a source of questions to the rows of tokens that the sampler starts from.
+"""From a source of questions to the ids of prompts, and of the responses that are trained on.
 
     source -> load_questions -> question_stream -> draw(cursor) -> encode_prompts
 
+Whatever makes ids of questions and responses is here, so that what is trained on is, token for token, what is sampled.
 The position in the data is one integer: stream[i] is the same question in every process and after a restart.
 """
 
@@ -12,8 +13,6 @@ import operator
 import os
 import re
 from collections.abc import Sequence
-
-import numpy as np
 
 from r1jax.data import builders
 from r1jax.data.questions import HELD_OUT, TRAIN, Generated, Jsonl, Question, split_of
@@ -77,8 +76,8 @@ def check(source: Source) -> None:
 
 
 def read_all(source: Source) -> list[Question]:
-  """All questions of a source, both splits, straight from files and generators; nothing is written. InputError as
-  builders.read_questions."""
+  """All questions of a source, both splits; nothing is written, and a file that has been read before is not read again.
+  InputError as builders.read_questions."""
   parts = source if isinstance(source, tuple) else (source,)
   return [question for part in parts for question in builders.read_questions(part)]
 
@@ -148,26 +147,36 @@ def draw(stream, cursor: int, n: int) -> tuple[list[Question], int]:
   return [stream[i] for i in range(cursor, cursor + n)], cursor + n
 
 
+def prompt_ids(question: str, template: Template, tokenizer: Tokenizer) -> list[int]:
+  """The ids of a question's prompt, which sampling, supervised training and reward models all start from. The
+  tokenizer's beginning-of-text token comes first where the model was trained with one, and never twice.
+
+  Raises:
+    InputError: a word that the tokenizer lacks, or a prompt without any token.
+  """
+  ids = tokenizer.encode(render(template, question))
+  if tokenizer.adds_bos and ids[:1] != [tokenizer.bos_id]:
+    ids = [tokenizer.bos_id, *ids]
+  if not ids:
+    raise InputError("prompt", f"question {question!r} makes no tokens", "Give the question a text")
+  return ids
+
+
 def encode_prompts(
   questions: Sequence[Question], template: Template, tokenizer: Tokenizer, max_prompt_length: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Renders and tokenizes questions; rows are padded on the LEFT, so that every prompt ends in the last slot.
-
-  Tell padding from text by the lengths, not by the id: some tokenizers pad with a token that prompts contain.
+) -> list[tuple[int, ...]]:
+  """prompt_ids of each question, unpadded.
 
   Args:
     questions: N questions.
     template: the text around each, and the prefill that ends the prompt.
-    tokenizer: its beginning-of-text token comes first where the tokenizer asks for it.
-    max_prompt_length: P, in tokens.
-
-  Returns:
-    tokens: int32 [N, P]; lengths: int32 [N], prompt tokens in each row.
+    tokenizer: the policy's.
+    max_prompt_length: the most tokens that a prompt may have.
 
   Raises:
-    InputError: a prompt longer than P, or with a word the tokenizer lacks; it names the question.
+    InputError: a prompt that is longer or empty, or has a word that the tokenizer lacks; it names the question.
   """
-  rows = [_encode_prompt(question, template, tokenizer) for question in questions]
+  rows = [_prompt_of(question, template, tokenizer) for question in questions]
   too_long = [i for i, row in enumerate(rows) if len(row) > max_prompt_length]
   if too_long:
     worst = max(too_long, key=lambda i: len(rows[i]))
@@ -177,22 +186,66 @@ def encode_prompts(
       f"({len(too_long)} of these {len(rows)} prompts are too long, this one most)",
       f"Set max_prompt_length to at least {len(rows[worst])} or remove the question",
     )
-  tokens = np.full((len(rows), max_prompt_length), tokenizer.pad_id, np.int32)
-  for slots, row in zip(tokens, rows, strict=True):
-    slots[max_prompt_length - len(row) :] = row
-  return tokens, np.array([len(row) for row in rows], np.int32)
+  return rows
 
 
-def _encode_prompt(question: Question, template: Template, tokenizer: Tokenizer) -> list[int]:
+def _prompt_of(question: Question, template: Template, tokenizer: Tokenizer) -> tuple[int, ...]:
   try:
-    ids = tokenizer.encode(render(template, question.text))
+    return tuple(prompt_ids(question.text, template, tokenizer))
   except InputError as error:
     raise InputError(f"question {question.id}, {error.where}", error.found, error.remedy) from None
-  if tokenizer.adds_bos and ids[:1] != [tokenizer.bos_id]:
-    ids = [tokenizer.bos_id, *ids]
-  if not ids:
-    raise InputError(f"question {question.id}", "its prompt has no tokens", "Give the question a text")
-  return ids
+
+
+def whole_response(template: Template, text: str) -> str:
+  """A sampled text as data sets keep it: behind what the template had already written of the response, unstripped, so
+  that response_ids finds the sampled text again."""
+  return template.prefill + text
+
+
+def response_ids(
+  response: str, template: Template, tokenizer: Tokenizer, stop_ids: tuple[int, ...] | None = None
+) -> list[int]:
+  """The ids that a policy samples after the template's prompt when its response is this text.
+
+  The template's prefill is part of the prompt, so it is taken off; a response that does not begin with it is taken to
+  be what follows it. The ids end in exactly one stop token: the first that the text contains, and what is behind it is
+  cut off; or else the tokenizer's own.
+
+  Args:
+    response: whole, as whole_response writes it; or of another origin, with the prefill or without.
+    template: of the prompt that it answers.
+    tokenizer: the policy's.
+    stop_ids: ids that end a response beside the tokenizer's stop ids.
+
+  Raises:
+    InputError: a word that the tokenizer lacks.
+  """
+  ids = tokenizer.encode(_without_prefill(response, template.prefill))
+  stops = {*tokenizer.stop_ids, *(stop_ids or ())}
+  end = next((i for i, token in enumerate(ids) if token in stops), None)
+  return [*ids, tokenizer.stop_ids[0]] if end is None else ids[:end + 1]
+
+
+def sequence_ids(
+  question: str, response: str, template: Template, tokenizer: Tokenizer, stop_ids: tuple[int, ...] | None = None
+) -> tuple[list[int], int]:
+  """(prompt_ids followed by response_ids, how many of them are the prompt's). Arguments and errors are theirs."""
+  prompt = prompt_ids(question, template, tokenizer)
+  return prompt + response_ids(response, template, tokenizer, stop_ids), len(prompt)
+
+
+def _without_prefill(response: str, prefill: str) -> str:
+  """What follows the prefill.
+
+  Exactly that, white space included, if the response begins with the prefill to the letter, for then it was sampled
+  after it. Otherwise the row was written elsewhere, and its white space around the prefill is not to be trusted: where
+  the prefill ends in white space, the response must not begin with white space of its own.
+  """
+  if response.startswith(prefill):
+    return response[len(prefill):]
+  words = r"\s+".join(map(re.escape, prefill.split()))
+  ending = r"\s*" if prefill[-1].isspace() else ""
+  return response[re.match(rf"(?:\s*{words})?{ending}", response).end():]
 
 
 def _check_jsonl(source: Jsonl) -> None:

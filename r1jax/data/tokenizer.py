@@ -1,5 +1,6 @@
 """Tokenizers: the Hugging Face folder format read and written, and a word-level one for tiny worlds."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -20,8 +21,8 @@ class Tokenizer:
     pad_id: what fills unused slots. It may equal a stop id, so masks come from lengths, never from this id.
     stop_ids: the ids that end a response, the tokenizer's own end-of-text first.
     bos_id: beginning-of-text, None where there is none.
-    adds_bos: whether the model was trained with bos_id before every text; prompts.encode_prompts adds it
-      then, encode never does.
+    adds_bos: whether the model was trained with bos_id before every text; prompts.prompt_ids adds it then,
+      encode never does.
     backend: the `tokenizers` object.
     settings: tokenizer_config.json as it was read (chat template included), as JSON; save writes it back.
   """
@@ -54,10 +55,18 @@ class Tokenizer:
       ) from error
 
   def decode(self, ids: Iterable[int]) -> str:
-    """The text of ids without padding, beginning and stop tokens; <think> and other tags stay."""
-    hidden = {self.pad_id, self.bos_id, *self.stop_ids}
-    # skip_special_tokens would also drop tags that a tokenizer registers as special, such as <think>.
-    return self.backend.decode([int(i) for i in ids if int(i) not in hidden], skip_special_tokens=False)
+    """The text of exactly these ids, special tokens written out. Ids from vocab_size on are left out: they are rows of
+    the model's embedding that stand for no token."""
+    return self.backend.decode([int(i) for i in ids], skip_special_tokens=False)
+
+  def response_text(self, ids: Sequence[int], stopped: bool) -> str:
+    """The text of a sampled response.
+
+    Args:
+      ids: the response's ids, without padding.
+      stopped: whether the last of them is the stop token that ended it, which is no part of the text.
+    """
+    return self.decode(ids[:-1] if stopped else ids)
 
   def save(self, folder: str | os.PathLike[str]) -> None:
     """Writes tokenizer.json and tokenizer_config.json for load_tokenizer and transformers' AutoTokenizer.
@@ -229,6 +238,11 @@ def _read_json(file: Path) -> dict:
 
 def _write_json(file: Path, value: dict) -> None:
   file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def fingerprint(tokenizer: Tokenizer) -> str:
+  """16 hexadecimal digits that tell tokenizers apart: of SHA-256 over all that the backend holds."""
+  return hashlib.sha256(tokenizer.backend.to_str().encode("utf-8")).hexdigest()[:16]
 
 
 def byte_level_tokenizer() -> Tokenizer:

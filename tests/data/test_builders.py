@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from r1jax.data import builders
-from r1jax.data.prompts import Generated, Jsonl, load_questions
+from r1jax.data.prompts import Generated, Jsonl, check_split, load_questions, read_all
 from r1jax.data.questions import Question, normalise
 from r1jax.errors import InputError
 
@@ -184,7 +184,7 @@ def test_an_empty_split_is_an_error_only_when_asked_for(tmp_path):
 def test_built_once_then_read(tmp_path, monkeypatch):
   source = Jsonl(write_jsonl(tmp_path / "set" / "file.jsonl", rows(20)))
   first = list(load_questions(source, "train", tmp_path / "data"))
-  monkeypatch.setattr(builders, "parse_jsonl", None)  # a second build would call it
+  monkeypatch.setattr(builders.LocalQuestions, "_questions", None)  # a second build would call it
   assert list(load_questions(source, "train", tmp_path / "data")) == first
 
 
@@ -222,11 +222,96 @@ def test_a_changed_generator_is_another_set(tmp_path, monkeypatch):
 
 def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
   path = write_jsonl(tmp_path / "set" / "file.jsonl", rows(5))
-  reads = iter([path.read_bytes(), path.read_bytes() + b"\n"])
-  monkeypatch.setattr(builders, "_read_bytes", lambda path: next(reads))
+  fstat = os.fstat
+
+  def fstat_then_append(fd):
+    found = fstat(fd)
+    with path.open("ab") as file:
+      file.write(b"\n")
+    return found
+
+  with monkeypatch.context() as patch:
+    patch.setattr(builders.os, "fstat", fstat_then_append)
+    for read in (lambda: read_all(Jsonl(path)), lambda: load_questions(Jsonl(path), "train", tmp_path / "data")):
+      with pytest.raises(InputError, match="changed while it was being read"):
+        read()
+  assert built(tmp_path / "data") == []
+
+
+def test_a_file_that_changes_between_its_name_and_its_building(tmp_path, monkeypatch):
+  path = write_jsonl(tmp_path / "set" / "file.jsonl", rows(5))
+  config = builders._config
+
+  def name_then_change(source):
+    named = config(source)
+    write_jsonl(path, rows(6))
+    return named
+
+  monkeypatch.setattr(builders, "_config", name_then_change)
   with pytest.raises(InputError, match="changed while it was being read"):
     load_questions(Jsonl(path), "train", tmp_path / "data")
   assert built(tmp_path / "data") == []
+
+
+@pytest.fixture
+def readings(monkeypatch):
+  """What is done to files of questions from here on: "open" and "parse", in order."""
+  done = []
+  open_file, parse_jsonl = Path.open, builders.parse_jsonl
+
+  def counted_open(self, *arguments, **keywords):
+    if self.suffix == ".jsonl":
+      done.append("open")
+    return open_file(self, *arguments, **keywords)
+
+  def counted_parse(content, source):
+    done.append("parse")
+    return parse_jsonl(content, source)
+
+  monkeypatch.setattr(Path, "open", counted_open)
+  monkeypatch.setattr(builders, "parse_jsonl", counted_parse)
+  return done
+
+
+def use_everywhere(source, data: Path) -> tuple[int, int, int]:
+  """As the start of a run and a stage of it do; how many questions there are in all, to train on, and held out."""
+  check_split(source, 1)
+  return len(read_all(source)), *(len(load_questions(source, split, data)) for split in ("train", "held_out"))
+
+
+def test_a_file_is_read_and_parsed_once(tmp_path, readings):
+  paths = [write_jsonl(tmp_path / "set" / f"{name}.jsonl", rows(100)) for name in "ab"]
+  source = tuple(map(Jsonl, paths))
+  readings.clear()
+  for _ in range(2):
+    count, train, held_out = use_everywhere(source, tmp_path / "data")
+    assert count == train + held_out == 200 and held_out > 2
+    assert readings == ["open", "parse"] * 2
+
+
+@pytest.mark.parametrize("how", ["written over", "replaced", "of the same size and time"])
+def test_a_changed_file_is_read_anew(tmp_path, readings, how):
+  path = write_jsonl(tmp_path / "set" / "file.jsonl", rows(100))
+  use_everywhere(Jsonl(path), tmp_path / "data")
+  before = path.stat()
+  if how == "replaced":
+    os.replace(write_jsonl(tmp_path / "set" / "new.jsonl", rows(120, "{}.0")), path)
+  elif how == "written over":
+    write_jsonl(path, rows(120, "{}.0"))
+  else:
+    path.write_text(path.read_text().replace("What is", "What Is"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+  readings.clear()
+  assert use_everywhere(Jsonl(path), tmp_path / "data")[0] == (100 if "same" in how else 120)
+  assert readings == ["open", "parse"]
+  first = read_all(Jsonl(path))[0]
+  assert first.answer.endswith(".0") or first.text.startswith("What Is")
+
+
+def test_what_was_read_cannot_be_changed_from_outside(tmp_path):
+  source = Jsonl(write_jsonl(tmp_path / "set" / "file.jsonl", rows(5)))
+  read_all(source).clear()
+  assert len(read_all(source)) == 5
 
 
 def test_a_bad_line_leaves_nothing_behind(tmp_path):
@@ -238,15 +323,17 @@ def test_a_bad_line_leaves_nothing_behind(tmp_path):
 
 def test_another_process_that_is_faster_wins(tmp_path, monkeypatch):
   source = Jsonl(write_jsonl(tmp_path / "set" / "file.jsonl", rows(20)))
-  parse_jsonl, data = builders.parse_jsonl, tmp_path / "data"
+  questions, data = builders.LocalQuestions._questions, tmp_path / "data"
+  built_meanwhile = []
 
-  def parse_while_the_other_builds(content, source):
-    monkeypatch.setattr(builders, "parse_jsonl", parse_jsonl)
-    builders.prepare(source, data)
-    return parse_jsonl(content, source)
+  def wait_while_the_other_builds(self):
+    monkeypatch.setattr(builders.LocalQuestions, "_questions", questions)
+    built_meanwhile.append(builders.prepare(source, data).is_prepared())
+    return questions(self)
 
-  monkeypatch.setattr(builders, "parse_jsonl", parse_while_the_other_builds)
+  monkeypatch.setattr(builders.LocalQuestions, "_questions", wait_while_the_other_builds)
   assert len(load_questions(source, "all", data)) == 20
+  assert built_meanwhile == [True]
   assert len(list(data.glob("*/*/*"))) == 1  # no "incomplete." is left
 
 

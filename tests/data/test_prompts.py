@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,11 +11,15 @@ from r1jax.data.prompts import (
   draw,
   encode_prompts,
   load_questions,
+  prompt_ids,
   question_stream,
+  response_ids,
+  sequence_ids,
+  whole_response,
 )
 from r1jax.data.questions import Question
-from r1jax.data.templates import Template
-from r1jax.data.tokenizer import load_tokenizer, word_level_tokenizer
+from r1jax.data.templates import R1_ZERO, R1_ZERO_THINK, Template
+from r1jax.data.tokenizer import byte_level_tokenizer, load_tokenizer, word_level_tokenizer
 from r1jax.errors import InputError
 
 QUESTIONS = [Question(f"q:{i}", f"{i} + {i}", str(2 * i)) for i in range(13)]
@@ -67,6 +72,12 @@ def test_stream_is_pinned():
 PINNED = [0, 1, 7, 12, 11, 6, 3, 8, 2, 4, 9, 5, 10] + [8, 3, 1, 0, 9, 12, 6, 5, 7, 11, 2, 10, 4]
 
 
+def test_a_stream_of_numbers_orders_rows_on_disk():
+  order = question_stream(range(13), 5)
+  assert sorted(order[i] for i in range(13)) == sorted(order[i] for i in range(13, 26)) == list(range(13))
+  assert [order[i] for i in range(26)] == [int(q.answer) // 2 for q in draw(question_stream(QUESTIONS, 5), 0, 26)[0]]
+
+
 def test_stream_bad_input():
   with pytest.raises(InputError, match="no questions"):
     question_stream([], 0)
@@ -77,25 +88,17 @@ def test_stream_bad_input():
 
 # Prompts as tokens.
 
-TOKENIZER = word_level_tokenizer([*map(str, range(30)), "+", "Q:", "<think>"])
+TOKENIZER = word_level_tokenizer([*map(str, range(30)), "+", "!", "Q:", "<think>"])
 TEMPLATE = Template("Q: {question}", prefill=" <think>")
 
 
-def test_prompts_are_padded_on_the_left():
+def test_prompts_are_ragged_and_one_by_one_the_same():
   questions = [Question("a", "1 + 2", "3"), Question("b", "1 + 2 + 3", "6")]
-  tokens, lengths = encode_prompts(questions, TEMPLATE, TOKENIZER, 8)
-  assert tokens.dtype == lengths.dtype == np.int32
   question, think = TOKENIZER.encode("Q:")[0], TOKENIZER.encode("<think>")[0]
   one, two, three, plus = TOKENIZER.encode("1 2 3 +")
-  np.testing.assert_array_equal(
-    tokens, [[0, 0, 0, question, one, plus, two, think], [0, question, one, plus, two, plus, three, think]]
-  )
-  np.testing.assert_array_equal(lengths, [5, 7])
-
-
-def test_a_prompt_may_fill_every_slot():
-  tokens, lengths = encode_prompts(QUESTIONS, TEMPLATE, TOKENIZER, 5)
-  assert tokens.shape == (13, 5) and (lengths == 5).all() and (tokens != TOKENIZER.pad_id).all()
+  rows = encode_prompts(questions, TEMPLATE, TOKENIZER, 7)
+  assert rows == [(question, one, plus, two, think), (question, one, plus, two, plus, three, think)]
+  assert rows == [tuple(prompt_ids(q.text, TEMPLATE, TOKENIZER)) for q in questions]
 
 
 def test_too_long_prompts_make_one_error():
@@ -118,16 +121,93 @@ def test_beginning_of_text_comes_first_and_once(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     tokenizer = load_tokenizer(tmp_path)
     bos, a, b = tokenizer.encode("<bos> a b")
-    tokens, lengths = encode_prompts([Question("q", "a b", "")], Template("{question}"), tokenizer, 4)
-    assert tokens.tolist() == ([[0, bos, a, b]] if adds_bos else [[0, 0, a, b]])
-    assert lengths.tolist() == [3 if adds_bos else 2]
-    tokens, _ = encode_prompts([Question("q", "a b", "")], Template("<bos> {question}"), tokenizer, 4)
-    assert tokens.tolist() == [[0, bos, a, b]]
+    prompt = [bos, a, b] if adds_bos else [a, b]
+    assert prompt_ids("a b", Template("{question}"), tokenizer) == prompt
+    assert prompt_ids("a b", Template("<bos> {question}"), tokenizer) == [bos, a, b]
+    assert encode_prompts([Question("q", "a b", "")], Template("{question}"), tokenizer, 3) == [tuple(prompt)]
+    # A response follows a prompt, so it has no beginning of its own.
+    assert sequence_ids("a b", "b", Template("{question}"), tokenizer) == ([*prompt, b, 1], len(prompt))
 
 
 def test_a_prompt_without_tokens():
-  with pytest.raises(InputError, match="question q: its prompt has no tokens"):
+  with pytest.raises(InputError, match="question q, prompt: question ' ' makes no tokens"):
     encode_prompts([Question("q", " ", "")], Template("{question}"), TOKENIZER, 4)
+
+
+# Responses as tokens.
+
+SMOLLM2 = os.path.join(os.environ.get("R1JAX_DATA", "/nonexistent"), "smollm2_tokenizer")
+WORDS = word_level_tokenizer(["<think>", "</think>", "<answer>", "</answer>", "foo", "5", "+", "=", "!"])
+TEXTS = ("", "foo", " foo", "foo ", "\nfoo\n", "\n\n foo", "foo </think> <answer>5!</answer>", "</think>", " \n ", "\t5 + 5",
+         "<think> foo", "<think>\nfoo", "\n<think>\nfoo", "芳 🙂\u2028é", "foo\u3000", "foo\r\n")
+WORD_TEXTS = ("", "foo", " foo", "foo \n", "5 + 5 = foo </think> <answer> 5 ! </answer>", "</think>", " ", "<think> foo")
+TEMPLATES = (R1_ZERO, R1_ZERO_THINK, Template("{question}"), Template("Q: {question}\n", prefill="<think>"),
+             *(Template("{question}", prefill) for prefill in ("<think>\n", " <think>", "\n", "Well,\n<think>\n")))
+
+
+@pytest.fixture(params=["bytes", "words", "SmolLM2"])
+def tokenizer(request):
+  if request.param == "SmolLM2":
+    if not os.path.isdir(SMOLLM2):
+      pytest.skip("set R1JAX_DATA to a folder with smollm2_tokenizer")
+    return load_tokenizer(SMOLLM2)
+  return byte_level_tokenizer() if request.param == "bytes" else WORDS
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: repr(t.prefill))
+def test_a_sampled_text_is_trained_on_as_it_was_sampled(template, tokenizer):
+  words = tokenizer is WORDS
+  for text in WORD_TEXTS if words else TEXTS:
+    ids = tokenizer.encode(text) + [tokenizer.stop_ids[0]]
+    assert response_ids(whole_response(template, text), template, tokenizer) == ids, text
+    sampled = tokenizer.response_text(ids, True)
+    assert sampled == (" ".join(text.split()) if words else text)
+    assert response_ids(whole_response(template, sampled), template, tokenizer) == ids, text
+
+
+@pytest.mark.parametrize(
+  "prefill, rows, text",
+  [
+    ("<think>\n", ("<think>\nfoo", "<think>foo", "\n<think>\nfoo", " <think>foo", "<think> \n foo", "foo", "\nfoo"), "foo"),
+    ("<think>\n", ("<think>\n\nfoo",), "\nfoo"),  # to the letter: the second newline was sampled
+    (" <think>", (" <think>foo", "<think>foo", "\n<think>foo", "foo"), "foo"),
+    (" <think>", (" <think> foo", "<think> foo", " foo"), " foo"),
+    ("<think>", ("<think>foo", " <think>foo", "\n<think>foo", "foo"), "foo"),
+    ("<think>", ("<think>\nfoo", " <think>\nfoo", "\nfoo"), "\nfoo"),
+    ("\n", ("\nfoo", "foo", "  foo"), "foo"),
+    ("Well,\n<think>\n", ("Well,\n<think>\nfoo", " Well, <think> foo", "Well,\n\n<think>foo", "foo"), "foo"),
+    ("", ("foo",), "foo"),
+    ("", (" <think>\nfoo ",), " <think>\nfoo "),
+  ],
+)  # fmt: skip
+@pytest.mark.parametrize("question", ["{question}", "Q: {question}\n"])
+def test_the_prefill_is_not_trained_a_second_time(prefill, rows, text, question, tokenizer):
+  if tokenizer is WORDS and "Well" in prefill:
+    pytest.skip("not among its words")
+  template = Template(question, prefill)
+  for row in rows:
+    assert response_ids(row, template, tokenizer) == tokenizer.encode(text) + [tokenizer.stop_ids[0]], row
+
+
+def test_a_response_ends_in_one_stop_token(tokenizer):
+  eos, template = tokenizer.stop_ids[0], Template("{question}", "<think>")
+  stop, foo, mark = tokenizer.decode([eos]), tokenizer.encode("foo"), tokenizer.encode("!")
+  rows = ("foo", f"foo{stop}", f"foo{stop}{stop}", f"foo{stop} 5 + 5", f"<think>foo{stop}5")
+  for row in (row.replace(stop, f" {stop} ") if tokenizer is WORDS else row for row in rows):
+    assert response_ids(row, template, tokenizer) == [*foo, eos], row
+  assert response_ids(stop, template, tokenizer) == response_ids("", template, tokenizer) == [eos]
+  row = f"foo{' ' if tokenizer is WORDS else ''}! 5"
+  assert response_ids(row, template, tokenizer, (eos, *mark)) == [*foo, *mark]
+  assert response_ids("foo", template, tokenizer, (eos, *mark)) == [*foo, eos]
+  assert len(response_ids(row, template, tokenizer)) > len([*foo, *mark, eos])
+
+
+def test_a_sequence_is_the_prompt_then_the_response():
+  ids, context = sequence_ids("1 + 2", " <think> 3 ! 3", TEMPLATE, TOKENIZER, tuple(TOKENIZER.encode("!")))
+  assert ids == TOKENIZER.encode("Q: 1 + 2 <think> 3 !") and context == 5
+  assert ids[:context] == prompt_ids("1 + 2", TEMPLATE, TOKENIZER)
+  with pytest.raises(InputError, match="unknown word '77'"):
+    sequence_ids("1 + 2", "77", TEMPLATE, TOKENIZER)
 
 
 # Checking sources.

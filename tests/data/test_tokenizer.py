@@ -2,6 +2,7 @@ import json
 import os
 import pickle
 
+import numpy as np
 import pytest
 import tokenizers
 
@@ -42,11 +43,28 @@ def test_byte_level_round_trip(tmp_path):
   assert len(tokenizer.encode("a long text " * 20)) > 8  # neither cut nor padded by what the file says
 
 
-def test_decode_keeps_tags_and_drops_pad_bos_and_stops(tmp_path):
+def test_decode_gives_the_text_of_every_id(tmp_path):
   settings = {"eos_token": "<|eos|>", "bos_token": "<|bos|>", "pad_token": "<|pad|>"}
   tokenizer = load_tokenizer(write_folder(tmp_path, tokenizer_config=settings), stop_tokens=["<|im_end|>"])
   text = "<|bos|><think>a</think><|pad|>b<|im_end|><|eos|><|pad|>"
-  assert tokenizer.decode(tokenizer.encode(text)) == "<think>a</think>b"
+  ids = tokenizer.encode(text)
+  assert tokenizer.decode(ids) == tokenizer.decode(np.array(ids, np.int32)) == text
+  assert tokenizer.decode([*ids, tokenizer.vocab_size, 10**6]) == text  # rows of the embedding that stand for no token
+
+
+def test_a_pad_token_that_is_a_letter_stays_in_the_text(tmp_path):
+  """GPT-2's, Qwen's and Llama 3's id 0 is an exclamation mark; whoever pads with 0 must not lose it."""
+  tokenizer = load_tokenizer(write_folder(tmp_path, tokenizer_config={"eos_token": "<|eos|>"}), pad_token="!")
+  assert tokenizer.decode(tokenizer.encode("5!")) == "5!"
+
+
+def test_a_responses_last_token_is_no_text_if_it_stopped_there(tmp_path):
+  tokenizer = load_tokenizer(write_folder(tmp_path, tokenizer_config={"eos_token": "<|eos|>"}), stop_tokens=["!"])
+  eos, mark = tokenizer.stop_ids
+  for ids in (tokenizer.encode("<think> 5"), np.array(tokenizer.encode("<think> 5"))):
+    assert tokenizer.response_text(ids, False) == "<think> 5"
+    assert tokenizer.response_text([*ids, eos], True) == tokenizer.response_text([*ids, mark], True) == "<think> 5"
+  assert tokenizer.response_text([eos], True) == tokenizer.response_text([], False) == ""
 
 
 @pytest.mark.parametrize(
@@ -120,7 +138,8 @@ def test_word_level():
   tokenizer = word_level_tokenizer(WORDS)
   ids = tokenizer.encode("<think> 3 +  8\n=</think>".replace("=</", "= </"))
   assert ids == [2, 6, 7, 8, 9, 3]
-  assert tokenizer.decode([0, 0, *ids, 1, 0]) == "<think> 3 + 8 = </think>"
+  assert tokenizer.decode(ids) == tokenizer.response_text([*ids, 1], True) == "<think> 3 + 8 = </think>"
+  assert tokenizer.decode([0, *ids[:2], 1]) == "<pad> <think> 3 <eos>"
   assert tokenizer.encode("3 <eos>") == [6, 1]
   assert (tokenizer.vocab_size, tokenizer.pad_id, tokenizer.bos_id, tokenizer.stop_ids) == (10, 0, None, (1,))
 
