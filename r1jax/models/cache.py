@@ -193,16 +193,16 @@ def copy_pages(layers: tuple[dict, ...], config: ModelConfig, store: tuple[dict,
   return per_device(local, config, (True, False, True, True, True), layers, store, row, block, page)
 
 
-def resize(layers: tuple[dict, ...], config: ModelConfig, source, slots: int) -> tuple[dict, ...]:
-  """Dense layers of `slots` slots whose sequence b is the one in row source[b] [B'] of its device before."""
-  def local(layers, source):
-    def leaf(name, x):
-      axis = SLOT_AXIS[name]
-      x = jax.lax.slice_in_dim(x[source], 0, min(slots, x.shape[axis]), axis=axis)
-      return jnp.pad(x, [(0, slots - x.shape[i] if i == axis else 0) for i in range(4)])
-    return tuple({name: leaf(name, x) for name, x in layer.items()} for layer in layers)
+def take_rows(layers: tuple[dict, ...], config: ModelConfig, source) -> tuple[dict, ...]:
+  """Dense layers whose sequence b is the one in row source[b] [B'] of its device before."""
+  return per_device(lambda layers, source: jax.tree.map(lambda x: x[source], layers), config, (True, True), layers, source)
 
-  return per_device(local, config, (True, True), layers, source)
+
+def lengthened(layers: tuple[dict, ...], slots: int) -> tuple[dict, ...]:
+  """Dense layers with `slots` slots, the new ones behind."""
+  def leaf(name, x):
+    return jnp.pad(x, [(0, slots - size if axis == SLOT_AXIS[name] else 0) for axis, size in enumerate(x.shape)])
+  return tuple({name: leaf(name, x) for name, x in layer.items()} for layer in layers)
 
 
 def attend(q, past: dict, recent: dict, lengths, newest, scale: float, values: int) -> jax.Array:

@@ -148,7 +148,13 @@ def admit_pages(layers, store, row, block, page, *, config: ModelConfig) -> tupl
   return kv.copy_pages(layers, config, store, row, block, page)
 
 
-@partial(jax.jit, static_argnames=("config", "slots"))
-def resize(layers, source, *, config: ModelConfig, slots: int) -> tuple[dict, ...]:
-  """kv.resize: other sequences, or room for longer ones."""
-  return kv.resize(layers, config, source, slots)
+@partial(jax.jit, static_argnames=("config",))
+def take_rows(layers, source, *, config: ModelConfig) -> tuple[dict, ...]:
+  """kv.take_rows: some of the sequences."""
+  return kv.take_rows(layers, config, source)
+
+
+@partial(jax.jit, static_argnames=("slots",))
+def lengthen(layers, *, slots: int) -> tuple[dict, ...]:
+  """kv.lengthened: room for longer sequences."""
+  return kv.lengthened(layers, slots)

@@ -159,8 +159,8 @@ class _Run:
     return min(rows for rows in self._sizes() if rows >= min(wanted, self.decoding.slots))
 
   def _sizes(self) -> list[int]:
-    """All slots, half, a quarter and an eighth of them, as far as the devices can share them."""
-    return [self.decoding.slots >> n for n in range(4) if self.decoding.slots % (self.devices << n) == 0]
+    """All slots, half and a quarter of them, as far as the devices can share them."""
+    return [self.decoding.slots >> n for n in range(3) if self.decoding.slots % (self.devices << n) == 0]
 
   def _lengths(self) -> np.ndarray:
     return np.array([len(s.request.prompt) + s.sampled - 1 if s else 0 for s in self.sequences], np.int32)
@@ -181,7 +181,7 @@ class _Run:
     source = np.concatenate([np.array([i - slots[0] for i in k] + [0] * (each - len(k)), np.int32)
                              for k, slots in zip(kept, by_device, strict=True)])
     self.sequences = [s for k in kept for s in [*(self.sequences[i] for i in k), *[None] * (each - len(k))]]
-    self.slots.keep(source, self._lengths(), self._live(), self.decoding.segment)
+    self.slots.keep(source, self._live())
 
   def _fill(self) -> None:
     """Gives free slots to sequences of the queue, and makes sure of room for a segment."""

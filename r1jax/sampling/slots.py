@@ -56,19 +56,16 @@ class DenseSlots:
 
   def reserve(self, lengths: np.ndarray, live: np.ndarray, segment: int) -> list[int]:
     """Makes the rows long enough for a segment of every live sequence; none has to make way."""
-    self._resize(None, int(lengths.max(where=live, initial=0)) + segment)
+    self._make_room(int(lengths.max(where=live, initial=0)) + segment)
     return []
 
-  def _resize(self, source: np.ndarray | None, needed: int) -> None:
-    slots = bucket(needed)
+  def _make_room(self, needed: int) -> None:
     if not self.layers:
-      self.slots = slots
-      self.layers = generate.empty_cache(config=self.config, slots=(self.rows, slots), dtype=self.dtype, int8=self.int8)
-    elif source is not None or slots > self.slots or slots * 2 <= self.slots:
-      if source is None:
-        source = np.arange(self.rows, dtype=np.int32) % (self.rows // batch_parts(self.mesh))
-      self.rows, self.slots = len(source), slots
-      self.layers = generate.resize(self.layers, put_batch(self.mesh, source), config=self.config, slots=slots)
+      self.slots = bucket(needed)
+      self.layers = generate.empty_cache(config=self.config, slots=(self.rows, self.slots), dtype=self.dtype, int8=self.int8)
+    while self.slots < needed:  # from bucket to bucket, so that few programs are compiled
+      self.slots = bucket(self.slots + 1)
+      self.layers = generate.lengthen(self.layers, slots=self.slots)
 
   def admit(self, prefilled: Callable[[Prefix], Prefilled]) -> None:
     """Copies the prefilled prompts of newly assigned sequences to the beginning of their rows."""
@@ -79,12 +76,13 @@ class DenseSlots:
       source[slot] = store.rows[prefix]
     self.pending = []
     for store, source in by_store.values():
-      self._resize(None, max(self.slots, store.layers[0]["k"].shape[3]))
+      self._make_room(store.layers[0]["k"].shape[3])
       self.layers = generate.admit_rows(self.layers, store.layers, put_batch(self.mesh, source), config=self.config)
 
-  def keep(self, source: np.ndarray, lengths: np.ndarray, live: np.ndarray, segment: int) -> None:
-    """Only the sequences in rows source [B'] (counted within their device) stay, in this order; lengths, live: theirs."""
-    self._resize(source, int(lengths.max(where=live, initial=0)) + segment)
+  def keep(self, source: np.ndarray, live: np.ndarray) -> None:
+    """Only the sequences in rows source [B'] (counted within their device) stay, in this order; live: which of them are."""
+    self.rows = len(source)
+    self.layers = generate.take_rows(self.layers, put_batch(self.mesh, source), config=self.config)
 
   def release(self, slot: int) -> None:
     """A row is free as soon as its sequence has ended."""
@@ -174,7 +172,7 @@ class PagedSlots:
       columns = put_batch(self.mesh, tuple(padded.reshape(-1, 3).T.copy()))
       self.layers = generate.admit_pages(self.layers, store.layers, *columns, config=self.config)
 
-  def keep(self, source: np.ndarray, lengths: np.ndarray, live: np.ndarray, segment: int) -> None:
+  def keep(self, source: np.ndarray, live: np.ndarray) -> None:
     """As of DenseSlots; nothing is copied."""
     before, each = self.rows // len(self._free), len(source) // len(self._free)
     self._tables = [self._tables[i // each * before + row] if live[i] else [] for i, row in enumerate(source.tolist())]
