@@ -144,7 +144,8 @@ class _Run:
   def episodes(self) -> Iterator[list[Episode]]:
     finished: list[Episode] = []
     while self.queue or any(self.sequences):
-      self._shrink()
+      while not self.queue and self._shrink():
+        pass
       self._fill()
       segment, cache = self._dispatch()
       self.slots.take(cache)
@@ -158,6 +159,10 @@ class _Run:
     """The fewest slots that `wanted` sequences fit into, of those that programs are compiled for."""
     return min(rows for rows in self._sizes() if rows >= min(wanted, self.decoding.slots))
 
+  def _fewer(self) -> int:
+    """The next smaller number of slots, 0 if there is none."""
+    return max((rows for rows in self._sizes() if rows < len(self.sequences)), default=0)
+
   def _sizes(self) -> list[int]:
     """All slots, half and a quarter of them, as far as the devices can share them."""
     return [self.decoding.slots >> n for n in range(3) if self.decoding.slots % (self.devices << n) == 0]
@@ -168,20 +173,19 @@ class _Run:
   def _live(self) -> np.ndarray:
     return np.array([s is not None for s in self.sequences])
 
-  def _shrink(self) -> None:
-    """Goes on with fewer slots where the queue is empty and the sequences left fit into them on every device."""
-    if self.queue:
-      return
+  def _shrink(self) -> bool:
+    """Goes on with the next smaller number of slots if the sequences left fit into them on every device."""
     by_device = np.array_split(np.arange(len(self.sequences)), self.devices)
     kept = [[i for i in slots if self.sequences[i]] for slots in by_device]
-    rows = self._fewest_rows(max(map(len, kept)) * self.devices)
-    if rows >= len(self.sequences):
-      return
+    rows = self._fewer()
+    if max(map(len, kept)) * self.devices > rows:
+      return False
     each = rows // self.devices
     source = np.concatenate([np.array([i - slots[0] for i in k] + [0] * (each - len(k)), np.int32)
                              for k, slots in zip(kept, by_device, strict=True)])
     self.sequences = [s for k in kept for s in [*(self.sequences[i] for i in k), *[None] * (each - len(k))]]
     self.slots.keep(source, self._live())
+    return True
 
   def _fill(self) -> None:
     """Gives free slots to sequences of the queue, and makes sure of room for a segment."""
@@ -238,10 +242,10 @@ class _Run:
 
   def _prefill(self, prefixes: list[Prefix]) -> Prefilled:
     longest = max(map(len, prefixes))
-    chunk = min(self.decoding.prefill_chunk, bucket(longest, self.decoding.page))
-    slots, rows = -(-longest // chunk) * chunk, self._prefill_rows()
-    slots = -(-slots // self.decoding.page) * self.decoding.page
-    tokens = np.zeros((rows, slots), np.int32)
+    chunk = min(self.decoding.prefill_chunk, bucket(longest))
+    width, rows = -(-longest // chunk) * chunk, self._prefill_rows()
+    slots = -(-bucket(width) // self.decoding.page) * self.decoding.page  # whole pages
+    tokens = np.zeros((rows, width), np.int32)
     for row, prefix in zip(tokens, prefixes, strict=False):
       row[:len(prefix)] = prefix
     layers = generate.empty_cache(config=self.config, slots=(rows, slots), dtype=self.sampler.compute.dtype,
@@ -254,11 +258,8 @@ class _Run:
 
   def _dispatch(self):
     """Starts a segment; it ends early when enough slots can be refilled, or fewer slots would do."""
-    live, rows = int(self._live().sum()), len(self.sequences)
-    if self.queue:
-      enough = max(1, live // 8)
-    else:
-      enough = max(1, live - max((fewer for fewer in self._sizes() if fewer < rows), default=0))
+    live = int(self._live().sum())
+    enough = max(1, live // 8 if self.queue else live - self._fewer())
     return generate.decode_segment(
       self.weights, self.slots.cache(), put_batch(self.mesh, self._table()), self.key, np.int32(enough), config=self.config,
       sampling=self.sampler.sampling, steps=self.decoding.segment, stop_ids=self.sampler.stop_ids)

@@ -15,7 +15,7 @@ from r1jax.models.config import Compute
 from r1jax.models.transformer import forward, head_weight, logits
 from r1jax.records import Request
 from r1jax.sampling import generate
-from r1jax.sampling.choice import WORDS, Sampling, kept_scores, make_table
+from r1jax.sampling.choice import Sampling, draw, make_table
 from r1jax.sampling.sampler import Decoding, Sampler
 from r1jax.sharding import put_batch
 from r1jax.training.logprobs import logprobs
@@ -206,10 +206,10 @@ def test_nothing_compiles_once_every_bucket_was_used():
 
     def run(seed):
       list(sampler.run(weights, jax.random.key(seed), requests(5, 2, 1 + seed % 20, 40, seed)))
-    for seed in range(40):
+    for seed in range(150):
       run(seed)
     before = programs()
-    for seed in range(40, 240):
+    for seed in range(150, 350):
       run(seed)
     assert programs() == before
 
@@ -231,14 +231,13 @@ def draw_margin(scores, bits, sampling):
   return min(first, second, pick(weights, bits[2])[1])
 
 
-@partial(jax.jit, static_argnums=2)
 def bits_of(question, sample_number, position):
-  slots = generate.Slots(token=None, length=None, sampled=jnp.full((1,), position, jnp.int32), limit=None,
-                         question=jnp.full((1,), question, jnp.uint32), sample=jnp.full((1,), sample_number, jnp.uint32),
-                         live=None)
-  return generate.random_bits(jax.random.key(0), slots, 1)[0, 0]
+  place = [jnp.array([x], dtype) for x, dtype in ((position, jnp.int32), (question, jnp.uint32), (sample_number, jnp.uint32))]
+  slots = generate.Slots(token=None, length=None, sampled=place[0], limit=None, question=place[1], sample=place[2], live=None)
+  return np.asarray(generate.random_bits(jax.random.key(0), slots, 1))[0, 0]
 
 
+@pytest.mark.slow  # test_slots_chunks_and_pages_do_not_change_a_response is the quick one
 def test_every_difference_is_a_draw_within_rounding_of_a_boundary():
   asked = requests(32, 16, max_new=24)
   decoding = replace(SMALL, slots=33, segment=8)
@@ -275,7 +274,9 @@ def test_the_margin_explains_draws_and_would_not_explain_others(warm):
     scores = all_logits(EVERYTHING, random_params(EVERYTHING, mesh), *put_batch(mesh, (tokens, positions)))
     margins = [draw_margin(scores[0, len(episode.request.prompt) + n - 1], bits_of(question, number, n), WARM)
                for n in range(len(episode.tokens))]
-  assert np.median(margins) > 1e-4 and np.isfinite(kept_scores(scores[0, 0], WARM)).all() and WORDS == 3
+    drawn = [int(draw(make_table(scores[0, len(episode.request.prompt) + n - 1][None], WARM),
+                      bits_of(question, number, n)[None])[0]) for n in range(len(episode.tokens))]
+  assert drawn == episode.tokens.tolist() and np.median(margins) > 1e-4
 
 
 # Bad input
