@@ -34,10 +34,10 @@ def requests(questions=8, samples=4, longest=12, max_new=16, seed=0):
   return [Request(ids[q], s, prompts[q], max_new) for q in range(questions) for s in range(samples)]
 
 
-def sample(asked, mesh=None, config=EVERYTHING, decoding=SMALL, sampling=WARM, key=0, stops=STOPS, compute=Compute()):
+def sample(asked, mesh=None, config=EVERYTHING, decoding=SMALL, sampling=WARM, key=0, stops=STOPS):
   """({(question, sample): episode}, the sampler) ."""
   mesh = mesh or one_device()
-  sampler = Sampler(config, compute, mesh, sampling, stops, decoding)
+  sampler = Sampler(config, Compute(), mesh, sampling, stops, decoding)
   with jax.set_mesh(mesh):
     weights = sampler.weights(random_params(config, mesh))
     episodes = [e for some in sampler.run(weights, jax.random.key(key), asked) for e in some]
@@ -232,8 +232,9 @@ def draw_margin(scores, bits, sampling):
 
 
 def bits_of(question, sample_number, position):
-  place = [jnp.array([x], dtype) for x, dtype in ((position, jnp.int32), (question, jnp.uint32), (sample_number, jnp.uint32))]
-  slots = generate.Slots(token=None, length=None, sampled=place[0], limit=None, question=place[1], sample=place[2], live=None)
+  slots = generate.Slots(
+    token=None, length=None, limit=None, live=None, sampled=jnp.array([position], jnp.int32),
+    question=jnp.array([question], jnp.uint32), sample=jnp.array([sample_number], jnp.uint32))
   return np.asarray(generate.random_bits(jax.random.key(0), slots, 1))[0, 0]
 
 
@@ -258,8 +259,8 @@ def test_every_difference_is_a_draw_within_rounding_of_a_boundary():
       if len(apart):
         with jax.set_mesh(mesh):
           tokens, positions, _ = rows([episode], 64)
-          scores = all_logits(config, params, *put_batch(mesh, (tokens, positions)))[0, len(episode.request.prompt) + n - 1]
-          assert draw_margin(scores, bits_of(question, number, n), WARM) < 1e-5
+          scores = np.asarray(all_logits(config, params, *put_batch(mesh, (tokens, positions))))
+          assert draw_margin(scores[0, len(episode.request.prompt) + n - 1], bits_of(question, number, n), WARM) < 1e-5
       else:
         assert len(episode.tokens) == len(other.tokens)
   assert different <= 0.005 * compared
@@ -271,12 +272,12 @@ def test_the_margin_explains_draws_and_would_not_explain_others(warm):
   (question, number), episode = next(iter(warm.items()))
   with jax.set_mesh(mesh):
     tokens, positions, _ = rows([episode])
-    scores = all_logits(EVERYTHING, random_params(EVERYTHING, mesh), *put_batch(mesh, (tokens, positions)))
-    margins = [draw_margin(scores[0, len(episode.request.prompt) + n - 1], bits_of(question, number, n), WARM)
-               for n in range(len(episode.tokens))]
-    drawn = [int(draw(make_table(scores[0, len(episode.request.prompt) + n - 1][None], WARM),
-                      bits_of(question, number, n)[None])[0]) for n in range(len(episode.tokens))]
-  assert drawn == episode.tokens.tolist() and np.median(margins) > 1e-4
+    scores = np.asarray(all_logits(EVERYTHING, random_params(EVERYTHING, mesh), *put_batch(mesh, (tokens, positions))))[0]
+  first = len(episode.request.prompt) - 1
+  scores, bits = scores[first:first + len(episode.tokens)], [bits_of(question, number, n) for n in range(len(episode.tokens))]
+  margins = [draw_margin(row, words, WARM) for row, words in zip(scores, bits, strict=True)]
+  drawn = np.asarray(draw(make_table(scores, WARM), np.stack(bits)))
+  assert drawn.tolist() == episode.tokens.tolist() and np.median(margins) > 1e-4
 
 
 # Bad input
