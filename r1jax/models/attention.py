@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 MASKED = -1e30  # finite: a padding query sees nothing, and its softmax must not be NaN
-SPANS = 16  # of a row; each has a program of its own, which reads the keys up to the span's end
+SPANS = 8  # of a row; each has a program of its own, which reads the keys up to the span's end
 
 
 def visible(q_positions, k_positions, q_segments=None, k_segments=None) -> jax.Array:

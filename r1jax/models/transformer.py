@@ -114,8 +114,9 @@ def _merged(out, w):
 def _layer(config: ModelConfig, dtype, axes: dict, x, w, cos, sin, attention: Callable):
   """One decoder layer. attention(w, y, cos, sin) -> (out [B, T, H, h], carry) of normed inputs is where training and
   decoding differ. w: the layer's weights as they are stored; the large ones are gathered where they are used."""
-  w = {name: value if name in PRODUCTS else gathered(value, axes[name][1:], jnp.float32 if name.startswith("router") else dtype)
-       for name, value in w.items()}
+  def as_used(name):
+    return gathered(w[name], axes[name][1:], jnp.float32 if name.startswith("router") else dtype)
+  w = {name: w[name] if name in PRODUCTS else as_used(name) for name in w}
   with jax.named_scope("attention"):
     out, carry = attention(w, rms_norm(x, w["attn_norm"], config.rms_norm_eps), cos, sin)
     x = x + _merged(out, w["o"])

@@ -37,7 +37,7 @@ def token_weight(mask, row, reduction, constant):
 
 
 def grpo(logprobs, old, ref, advantage, mask, *, reduction, constant, clip_low, clip_high, kl_coef,
-         estimator):
+         estimator, correction=None):
   """(loss, d loss / d logprobs [N, T], metrics); loops over the trained tokens only."""
   mask = np.asarray(mask).astype(int).tolist()
   loss, gradient = 0.0, np.zeros(np.shape(logprobs), np.float64)
@@ -54,6 +54,8 @@ def grpo(logprobs, old, ref, advantage, mask, *, reduction, constant, clip_low, 
       objective = min(rho * a, clipped * a)
       # d rho / d lp = rho; the clipped branch is a constant; so is the ratio outside the clamp.
       slope = rho * a if rho * a <= clipped * a and abs(lp - lo) <= 20 else 0.0
+      factor = 1.0 if correction is None else float(correction[i][t])
+      objective, slope = factor * objective, factor * slope
       kl, kl_slope = kl_and_slope(lp, float(ref[i][t]), estimator) if ref is not None else (0.0, 0.0)
       loss += w * (-objective + kl_coef * kl)
       gradient[i, t] = w * (-slope + kl_coef * kl_slope)

@@ -322,6 +322,23 @@ def test_without_a_reference():
   np.testing.assert_array_equal(broken[1], without[1])
 
 
+def test_a_correction_weighs_the_policy_term_alone():
+  logprobs, old, ref, mask, rewards = batch("mixed")
+  c = np.random.default_rng(3).uniform(0, 2, mask.shape)
+  advantages, weights = group_advantages(rewards).reshape(-1), token_weights(mask, Reduction.PER_RESPONSE)
+
+  def objective(logprobs, correction):
+    return grpo_loss(logprobs, old, ref, advantages, mask, weights, clip_low=0.2, clip_high=0.28, kl_coef=0.04,
+                     correction=correction)
+  correction = np.where(mask, c, np.nan).astype(np.float32)
+  (loss, metrics), (gradient, none) = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)(logprobs, correction)
+  expected = numpy_reference.grpo(logprobs, old, ref, numpy_reference.advantages(rewards, "standardized").reshape(-1), mask,
+                                  reduction="per_response", constant=None, clip_low=0.2, clip_high=0.28, kl_coef=0.04,
+                                  estimator="k3", correction=c)
+  assert_agree((loss, gradient, metrics), expected)
+  assert not np.any(none), "it has no gradient"
+
+
 def test_bfloat16_logprobs_are_computed_in_float32():
   logprobs, old, ref, mask, rewards = batch("mixed")
   choice = {"reduction": Reduction.PER_RESPONSE, "kind": AdvantageKind.STANDARDIZED, "clip": (0.2, 0.28),
@@ -359,6 +376,7 @@ def test_sharded_is_unsharded(reduction):
   ({"advantages": np.zeros((2, 1))}, r"advantages: shape \[2, 1\].*\[2\] or \[2, 3\]"),
   ({"mask": np.zeros(2)}, r"mask: shape \[2\].*\[2, 3\]"),
   ({"weights": np.zeros((2, 1))}, r"weights: shape \[2, 1\].*\[2, 3\]"),
+  ({"correction": np.zeros(2)}, r"correction: shape \[2\].*\[2, 3\]"),
   ({"ref_logprobs": None}, r"ref_logprobs: None with kl_coef 0\.1"),
   ({"clip_low": -0.1}, r"clip_low: -0\.1"),
   ({"clip_high": -0.1}, r"clip_high: -0\.1"),

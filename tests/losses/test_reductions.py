@@ -4,7 +4,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from r1jax.errors import InputError
-from r1jax.losses.reductions import Reduction, token_weights
+from r1jax.losses.reductions import Reduction, response_weights, token_weights
 
 # Four rows, one of them empty: 4 + 1 + 0 + 2 = 7 trained tokens.
 MASK = np.array([[0, 1, 1, 1, 1], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 1, 1]])
@@ -99,3 +99,23 @@ def test_constant_is_required(constant):
 def test_bad_input(arguments, message):
   with pytest.raises(InputError, match=message):
     token_weights(**{"mask": MASK, "reduction": Reduction.PER_RESPONSE, **arguments})
+
+
+# On the host, by response
+
+
+@pytest.mark.parametrize("reduction", Reduction)
+def test_weights_of_responses_are_those_of_their_tokens(reduction):
+  lengths = np.array([3, 0, 1, 977, 12, 4, 7])
+  mask = np.arange(977) < lengths[:, None]
+  expected = np.asarray(token_weights(mask, reduction, 13.0))
+  found = response_weights(lengths, reduction, 13.0)
+  np.testing.assert_array_equal(mask * found[:, None], expected)
+  assert found.dtype == np.float32 and not np.any(response_weights([0, 0], reduction, 13.0))
+
+
+def test_weights_of_no_responses_are_refused():
+  with pytest.raises(InputError, match=r"trained: shape \[0\]"):
+    response_weights([], Reduction.TOKEN_MEAN)
+  with pytest.raises(InputError, match="constant"):
+    response_weights([3], Reduction.CONSTANT)

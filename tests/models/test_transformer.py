@@ -43,7 +43,7 @@ def test_a_token_depends_on_itself_and_its_past_alone(packed):
   tokens = np.arange(2 * slots, dtype=np.int32).reshape(2, slots)
   _, positions = random_tokens(2, slots, [9, 7])
   segments = None
-  compute = Compute(attention_chunk=4 if packed else None)
+  compute = Compute(attention_chunk=4 if packed else 256)
   if packed:
     positions = np.array([[0, 1, 2, 3, 0, 1, 2, 3, 4], [-1, 0, 1, 2, 3, 4, 0, 1, -1]], np.int32)
     segments = np.array([[0, 0, 0, 0, 1, 1, 1, 1, 1], [7, 7, 7, 7, 7, 7, 9, 9, 9]], np.int32)
@@ -108,11 +108,11 @@ def computed(mesh, compute):
 
 @pytest.fixture(scope="module")
 def plain():
-  return computed(one_device(), Compute())
+  return computed(one_device(), Compute(remat="everything"))
 
 
-@pytest.mark.parametrize("compute", [Compute(remat="full", attention_chunk=4), Compute(remat="dots")],
-                         ids=["full and chunks", "dots"])
+@pytest.mark.parametrize("compute", [Compute(remat="nothing", attention_chunk=4), Compute(remat="attention"),
+                                     Compute(remat="dots", attention_chunk=1)], ids=lambda c: c.remat)
 def test_what_is_recomputed_does_not_change_the_result(plain, compute):
   hidden, gradients = computed(one_device(), compute)
   assert_close(hidden, plain[0])
@@ -121,7 +121,7 @@ def test_what_is_recomputed_does_not_change_the_result(plain, compute):
 
 def test_eight_devices_give_what_one_gives(plain):
   mesh = eight_devices()
-  hidden, gradients = computed(mesh, Compute(remat="full"))
+  hidden, gradients = computed(mesh, Compute(remat="nothing", attention_chunk=6))
   assert_close(hidden, plain[0])
   jax.tree.map(assert_close, gradients, plain[1])
   for found, wanted in zip(jax.tree.leaves(gradients), jax.tree.leaves(shardings(EVERYTHING, mesh)), strict=True):
@@ -197,6 +197,7 @@ def test_weights_that_do_not_divide_over_the_mesh_are_refused():
   ({"d_model": 32.0}, r"model\.d_model: 32\.0\. It must be a positive integer"),
   ({"num_kv_heads": 3}, r"model\.num_kv_heads: 3\. It must divide num_heads \(4\)"),
   ({"head_dim": 7}, r"model\.head_dim: 7\. .*even"),
+  ({"num_tokens": 65}, r"model\.num_tokens: 65\. Give 1 to vocab_size \(64\)"),
 ])
 def test_a_wrong_model_is_refused(change, message):
   with pytest.raises(InputError, match=message):
@@ -205,8 +206,9 @@ def test_a_wrong_model_is_refused(change, message):
 
 @pytest.mark.parametrize("make, message", [
   (lambda: Compute(dtype="float16"), r"compute\.dtype: 'float16'\. Use one of float32, bfloat16"),
-  (lambda: Compute(remat="some"), r"compute\.remat: 'some'\. Use one of none, dots, full"),
+  (lambda: Compute(remat="some"), r"compute\.remat: 'some'\. Use one of nothing, attention, dots, everything, or None"),
   (lambda: Compute(attention_chunk=0), r"compute\.attention_chunk: 0\. "),
+  (lambda: Compute(attention_chunk=None), r"compute\.attention_chunk: None\. "),
   (lambda: Compute(logprob_chunk=-1), r"compute\.logprob_chunk: -1\. "),
   (lambda: RopeScaling("linear", 2.0, 64), r"rope_scaling\.kind: 'linear'\. Use 'llama3' or 'yarn'"),
 ])

@@ -1,36 +1,37 @@
 """Token-level distillation: the teacher's likeliest tokens, the student's log-probs of them, and the update."""
 
+from dataclasses import replace
 from functools import cache, partial
 
 import jax
 import numpy as np
 import pytest
-from test_score import CONFIG, FULL, largest_of
+from test_logprobs import CONFIG, FULL, largest_of
 from tiny import EVERYTHING, eight_devices, one_device, random_params, random_tokens
 
 from r1jax.errors import InputError
 from r1jax.models.config import Compute
 from r1jax.models.transformer import forward, head_weight, logits
-from r1jax.records import DistillBatch, TokenBatch
+from r1jax.records import PackedRows
 from r1jax.sharding import put_batch
-from r1jax.training.distill import distill_update, logprobs_at, topk_logprobs
+from r1jax.training.distill import distill_step, logprobs_at, topk_logprobs
 from r1jax.training.optimizer import AdamW
-from r1jax.training.step import init_state, microbatched
+from r1jax.training.step import init_state
 
 N, T, K, V = 8, 10, 5, EVERYTHING.vocab_size
-COMPUTE = Compute(remat="full", logprob_chunk=4)
+COMPUTE = Compute(remat="nothing", logprob_chunk=15)
 OPTIMIZER = AdamW(lr=0.1, eps=1e-2, weight_decay=0.1)  # eps: as in test_update.py
 TEACHER, STUDENT = 3, 0  # seeds
 
 
-def packed_rows() -> TokenBatch:
+def packed_rows() -> PackedRows:
   """Two sequences a row; the first token of each and the padding have no weight."""
   tokens, _ = random_tokens(N, T)
   places = np.broadcast_to(np.arange(T, dtype=np.int32), (N, T))
   positions = np.where(places < 4, places, np.where(places < 9, places - 4, -1)).astype(np.int32)
   segments = (places >= 4).astype(np.int32) + (places >= 9)
   weights = np.random.default_rng(1).uniform(0.5, 1.5, (N, T)) / (N * T) * (positions > 0)
-  return TokenBatch(tokens=tokens, positions=positions, segment_ids=segments.astype(np.int32),
+  return PackedRows(tokens=tokens, positions=positions, segment_ids=segments.astype(np.int32), mask=weights > 0,
                     weights=weights.astype(np.float32))
 
 
@@ -90,9 +91,9 @@ def run(mesh, k=K, weight=0.6, microbatches=1, seed=STUDENT):
   ids, found = top(k)
   with jax.set_mesh(mesh):
     state = init_state(random_params(EVERYTHING, mesh, seed=seed), OPTIMIZER.build())
-    batch = DistillBatch(rows=ROWS, teacher_ids=ids, teacher_logprobs=found)
-    state, metrics = distill_update(EVERYTHING, COMPUTE, OPTIMIZER, weight)(
-      state, put_batch(mesh, microbatched(batch, microbatches), axis=1))
+    rows, size = ROWS.replace(teacher_ids=ids, teacher_logprobs=found), N // microbatches
+    state, metrics = distill_step(EVERYTHING, COMPUTE, OPTIMIZER, weight).update(
+      state, [jax.tree.map(lambda x: x[i:i + size], rows) for i in range(0, N, size)])
   return state, jax.device_get(metrics)
 
 
@@ -152,16 +153,33 @@ def test_neither_teacher_nor_student_holds_all_logits():
     return largest_of(jax.grad(loss))
 
   for run_in_chunks in (teacher, student):
-    assert run_in_chunks(4) < FULL / 2
+    assert run_in_chunks(16) < FULL / 2
     assert run_in_chunks(128) >= FULL, "the walk must see the logits that a chunk of all positions makes"
+
+
+def test_ids_without_a_token_are_never_the_teachers_and_take_nothing_from_the_rest():
+  config, mesh = replace(EVERYTHING, num_tokens=40), one_device()
+  with jax.set_mesh(mesh):
+    rows = put_batch(mesh, ROWS)
+    params = random_params(config, mesh)
+    ids, found = topk_logprobs(params, config, COMPUTE, rows.tokens, rows.positions, rows.segment_ids, 40)
+    _, at_ids, rest = jax.jit(partial(logprobs_at, config=config, compute=COMPUTE))(
+      params, tokens=rows.tokens, positions=rows.positions, segment_ids=rows.segment_ids, ids=ids)
+  real = ROWS.weights > 0
+  assert np.asarray(ids)[real].max() == 39
+  np.testing.assert_allclose(np.exp(found).sum(axis=-1)[real], 1, atol=1e-5)
+  np.testing.assert_allclose(np.asarray(at_ids)[real], np.asarray(found)[real], atol=1e-5)
+  assert np.all(np.exp(rest)[real] == 0)
+  with pytest.raises(InputError, match="k: 41.*vocabulary, 40"):
+    topk_logprobs(params, config, COMPUTE, rows.tokens, rows.positions, rows.segment_ids, 41)
 
 
 def test_bad_input():
   with pytest.raises(InputError, match="k: 65.*vocabulary, 64"):
     top(65)
   with pytest.raises(InputError, match="weight: 1.5"):
-    distill_update(EVERYTHING, COMPUTE, OPTIMIZER, 1.5)
+    distill_step(EVERYTHING, COMPUTE, OPTIMIZER, 1.5)
 
 
-def test_the_same_settings_share_one_program():
-  assert distill_update(EVERYTHING, COMPUTE, OPTIMIZER, 0.5) is distill_update(EVERYTHING, COMPUTE, OPTIMIZER, 0.5)
+def test_the_same_settings_share_one_step():
+  assert distill_step(EVERYTHING, COMPUTE, OPTIMIZER, 0.5) is distill_step(EVERYTHING, COMPUTE, OPTIMIZER, 0.5)

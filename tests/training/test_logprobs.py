@@ -7,60 +7,105 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import EVERYTHING, one_device, random_params, random_tokens
+from tiny import EVERYTHING, FAMILIES, eight_devices, one_device, random_params, random_tokens
 
 from r1jax.models.config import Compute
 from r1jax.models.params import abstract_params
 from r1jax.models.transformer import forward, head_weight, logits
 from r1jax.sharding import put_batch
-from r1jax.training.score import score, token_logprobs
+from r1jax.training.logprobs import logprobs, token_logprobs
 
 LENGTHS = [11, 4, 7]
+# Six ids of the vocabulary have no token.
+PADDED = replace(EVERYTHING, num_tokens=58)
 
 
-@partial(jax.jit, static_argnames=("compute", "temperature", "first"))
-def scored(params, tokens, positions, segments=None, *, compute=Compute(), temperature=1.0, first=1):  # noqa: B008
-  return token_logprobs(params, EVERYTHING, compute, tokens, positions, temperature=temperature, first=first,
-                        segment_ids=segments)
+@partial(jax.jit, static_argnames=("config", "compute", "temperature"))
+def scored(params, tokens, positions, segments=None, *, config=EVERYTHING, compute=Compute(), temperature=1.0):  # noqa: B008
+  """(logprobs, entropy, gradient of the parameters) of a sum that gives every token a weight of its own."""
+  def total(params):
+    found, entropy = token_logprobs(params, config, compute, tokens, positions, segments, temperature=temperature,
+                                    entropy=True)
+    counted = (positions > 0) & (jnp.arange(tokens.shape[1]) > 0)[None]
+    probe = jnp.cos(jnp.arange(tokens.size, dtype=jnp.float32)).reshape(tokens.shape)
+    return jnp.sum(jnp.where(counted, found * probe, 0.0)), (found, entropy)
+  gradient, found = jax.grad(total, has_aux=True)(params)
+  return *found, gradient
 
 
-def on_one_device(f, *arrays, **settings):
-  mesh = one_device()
+def on(mesh, f, *arrays, config=EVERYTHING, **settings):
   with jax.set_mesh(mesh):
-    return jax.tree.map(np.asarray, f(random_params(EVERYTHING, mesh), *put_batch(mesh, arrays), **settings))
+    return jax.tree.map(np.asarray, f(random_params(config, mesh), *put_batch(mesh, arrays), config=config, **settings))
 
 
-@jax.jit
-def all_logits(params, tokens, positions):
-  return logits(forward(params, EVERYTHING, Compute(), tokens, positions), head_weight(params, EVERYTHING, Compute()))
+@partial(jax.jit, static_argnames=("config", "temperature"))
+def from_all_logits(params, tokens, positions, *, config, temperature):
+  """scored() by autodiff of log_softmax, of the logits of the ids that have a token."""
+  def total(params):
+    scores = logits(forward(params, config, Compute(), tokens, positions), head_weight(params, config, Compute()))
+    scores = jax.sharding.reshard(scores, jax.P())[:, :-1, :config.num_tokens] / temperature
+    hit = tokens[:, 1:, None] == jnp.arange(scores.shape[-1], dtype=jnp.int32)[None, None]
+    found = jnp.sum(jnp.where(hit, jax.nn.log_softmax(scores), 0.0), axis=-1)
+    entropy = -jnp.sum(jax.nn.softmax(scores) * jax.nn.log_softmax(scores), axis=-1)
+    probe = jnp.cos(jnp.arange(tokens.size, dtype=jnp.float32)).reshape(tokens.shape)[:, 1:]
+    return jnp.sum(jnp.where(positions[:, 1:] > 0, found * probe, 0.0)), (found, entropy)
+  gradient, found = jax.grad(total, has_aux=True)(params)
+  return *found, gradient
 
 
-@pytest.mark.parametrize("temperature, first, chunk", [(1.0, 1, 128), (0.7, 5, 3)])
-def test_logprobs_and_entropy_are_those_of_the_logits(temperature, first, chunk):
+def assert_close(a, b):
+  np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("config, temperature, chunk", [
+  (EVERYTHING, 1.0, 512), (PADDED, 0.7, 5), (replace(FAMILIES["qwen2"], num_tokens=58), 0.7, 9)], ids=["whole", "padded", "tied"])
+def test_logprobs_entropy_and_gradient_are_those_of_the_logits(config, temperature, chunk):
   tokens, positions = random_tokens(3, 11, LENGTHS)
-  found, entropy = on_one_device(
-    scored, tokens, positions, compute=Compute(logprob_chunk=chunk), temperature=temperature, first=first)
-  scores = on_one_device(all_logits, tokens, positions).astype(np.float64)[:, :-1] / temperature
-  logprobs = scores - np.log(np.sum(np.exp(scores), axis=-1, keepdims=True))
-  expected = np.take_along_axis(logprobs, tokens[:, 1:, None], axis=-1)[..., 0]
-  expected_entropy = -np.sum(np.exp(logprobs) * logprobs, axis=-1)
-  real = (positions[:, :-1] >= 0) & (np.arange(10) >= first - 1)
-  np.testing.assert_allclose(found[:, 1:][real], expected[real], atol=1e-5)
-  np.testing.assert_allclose(entropy[:, 1:][real], expected_entropy[real], atol=1e-5)
-  assert np.all(found[:, :first] == 0) and np.all(entropy[:, :first] == 0) and np.isfinite(found).all()
+  tokens = np.minimum(tokens, 57)
+  mesh = one_device()
+  found, entropy, gradient = on(mesh, scored, tokens, positions, config=config, compute=Compute(logprob_chunk=chunk),
+                                temperature=temperature)
+  expected = on(mesh, from_all_logits, tokens, positions, config=config, temperature=temperature)
+  real = positions[:, 1:] > 0
+  assert_close(found[:, 1:][real], expected[0][real])
+  assert_close(entropy[:, 1:][real], expected[1][real])
+  jax.tree.map(assert_close, gradient, expected[2])
+  assert np.all(found[:, 0] == 0) and np.all(entropy[:, 0] == 0) and np.isfinite(found).all()
+
+
+def test_chunks_and_eight_devices_give_the_same():
+  tokens, positions = random_tokens(8, 11, [11, 4, 7, 11, 2, 9, 11, 5])
+  whole = on(one_device(), scored, tokens, positions, config=PADDED, temperature=0.7)
+  for mesh, chunk in ((one_device(), 7), (eight_devices(), 9)):
+    jax.tree.map(assert_close, on(mesh, scored, tokens, positions, config=PADDED, compute=Compute(logprob_chunk=chunk),
+                                  temperature=0.7), whole)
+  with jax.set_mesh(mesh):
+    alone = logprobs(random_params(PADDED, mesh), *put_batch(mesh, (tokens, positions)), None, config=PADDED,
+                     compute=Compute(), temperature=0.7)
+  real = positions > 0
+  assert_close(np.asarray(alone)[real], whole[0][real])
+
+
+def test_ids_without_a_token_have_no_probability_and_no_gradient():
+  tokens, positions = random_tokens(2, 9)
+  tokens[:, 4] = 60  # a token that no tokenizer makes; even so
+  found, entropy, gradient = on(one_device(), scored, tokens, positions, config=PADDED)
+  assert np.exp(found[:, 4]).tolist() == [0, 0] and np.isfinite(entropy).all()
+  assert np.all(gradient["head"][:, 58:] == 0) and np.all(np.any(gradient["head"][:, :58] != 0, axis=0))
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
 
 
 def test_packed_rows_score_as_single_ones():
   tokens, positions = random_tokens(3, 11, LENGTHS)
-  alone, _ = on_one_device(scored, tokens, positions)
+  alone = on(one_device(), scored, tokens, positions)[0]
   rows = [tokens[i, 11 - n:] for i, n in enumerate(LENGTHS)]
   packed = np.concatenate([*rows, [0, 0]])[None].astype(np.int32)
   restarted = np.concatenate([*(np.arange(n) for n in LENGTHS), [-1, -1]])[None].astype(np.int32)
   segments = np.repeat([0, 1, 2, 3], [*LENGTHS, 2])[None].astype(np.int32)
-  together, _ = on_one_device(scored, packed, restarted, segments, compute=Compute(attention_chunk=5, logprob_chunk=6))
+  together = on(one_device(), scored, packed, restarted, segments, compute=Compute(attention_chunk=10, logprob_chunk=6))[0]
   start = 0
   for i, n in enumerate(LENGTHS):
-    np.testing.assert_allclose(together[0, start + 1:start + n], alone[i, 12 - n:], atol=1e-5)
+    assert_close(together[0, start + 1:start + n], alone[i, 12 - n:])
     start += n
 
 
@@ -89,7 +134,7 @@ def largest(jaxpr) -> int:
 
 B, T = 4, 32
 CONFIG = replace(EVERYTHING, vocab_size=1024)
-FULL = B * (T - 1) * CONFIG.vocab_size
+FULL = B * T * CONFIG.vocab_size
 
 
 def largest_of(f) -> int:
@@ -100,20 +145,20 @@ def largest_of(f) -> int:
 
 
 def mean_logprob(params, tokens, positions, chunk):
-  return token_logprobs(params, CONFIG, Compute(logprob_chunk=chunk), tokens, positions)[0].mean()
+  return token_logprobs(params, CONFIG, Compute(logprob_chunk=chunk), tokens, positions, None)[0].mean()
 
 
 def test_scoring_never_holds_all_logits():
   def run(chunk):
-    return largest_of(lambda *a: score(*a, config=CONFIG, compute=Compute(logprob_chunk=chunk), temperature=0.7, first=1))
-  assert run(4) < FULL / 2
-  assert run(128) >= FULL, "the walk must see the logits that a chunk of all positions makes"
+    return largest_of(lambda *a: logprobs(*a, None, config=CONFIG, compute=Compute(logprob_chunk=chunk), temperature=0.7))
+  assert run(16) < FULL / 2
+  assert run(B * T) >= FULL, "the walk must see the logits that a chunk of all positions makes"
 
 
 def test_gradients_of_logprobs_never_hold_all_logits():
   gradient = jax.grad(mean_logprob)
-  assert largest_of(lambda *a: gradient(*a, 4)) < FULL / 2
-  assert largest_of(lambda *a: gradient(*a, 128)) >= FULL
+  assert largest_of(lambda *a: gradient(*a, 16)) < FULL / 2
+  assert largest_of(lambda *a: gradient(*a, B * T)) >= FULL
 
   def stored(params, tokens, positions):  # logits in chunks, but kept for the backward pass
     hidden = forward(params, CONFIG, Compute(), tokens, positions)

@@ -9,12 +9,12 @@ import pytest
 
 from r1jax.errors import InputError
 from r1jax.training.optimizer import AdamW
-from r1jax.training.step import init_state, make_update, microbatched
+from r1jax.training.step import init_state, make_step
 
 
 def rates(optimizer, steps):
   schedule = optimizer.schedule()
-  with jax.numpy_dtype_promotion("standard"):  # as make_update runs it
+  with jax.numpy_dtype_promotion("standard"):  # as make_step runs it
     return [float(schedule(np.int32(s))) for s in steps]
 
 
@@ -54,10 +54,10 @@ def test_updates_are_those_of_numpy():
   rng = np.random.default_rng(0)
   start = rng.standard_normal(5)
   batches = [rng.standard_normal((6, 5)) * scale for scale in (0.1, 4.0, 1.0)]  # the second is clipped
-  update = make_update(lambda w, x: ((w[None] * x).sum(), {"n_max": x.max(), "n": x.sum()}), optimizer.build())
+  step = make_step(lambda w, x: ((w[None] * x).sum(), {"n_max": x.max(), "n": x.sum()}), optimizer.build())
   state = init_state(jnp.asarray(start, np.float32), optimizer.build())
   for batch in batches:
-    state, metrics = update(state, microbatched(batch.astype(np.float32), 3))
+    state, metrics = step.update(state, jnp.split(jnp.asarray(batch, np.float32), 3))
     total = batch.sum(axis=0)
     np.testing.assert_allclose(metrics["grad_norm"], np.linalg.norm(total), rtol=1e-5)
     np.testing.assert_allclose(metrics["n_max"], batch.max(), rtol=1e-6)

@@ -1,4 +1,4 @@
-"""A reward model's scores and update: what a score depends on, other meshes, microbatches, and NumPy's loss."""
+"""A reward model's scores and update on packed rows: what a score depends on, other meshes, splits, and NumPy's loss."""
 
 from dataclasses import replace
 
@@ -13,18 +13,13 @@ from r1jax.models.config import Compute
 from r1jax.models.transformer import forward
 from r1jax.sharding import MeshShape, make_mesh, put_batch
 from r1jax.training.optimizer import AdamW
-from r1jax.training.reward_model import (
-  RewardBatch,
-  abstract_reward_params,
-  init_reward_params,
-  reward_update,
-  scores,
-)
-from r1jax.training.step import init_state, microbatched
+from r1jax.training.pack import TokenSequence, pack
+from r1jax.training.reward_model import abstract_reward_params, init_reward_params, reward_step, scores
+from r1jax.training.step import init_state
 
-N, T = 16, 12
+N, T = 32, 24
 OPTIMIZER = AdamW(lr=0.1, eps=1e-2, weight_decay=0.1)  # eps: as in test_update.py
-COMPUTE = Compute(attention_chunk=5)
+COMPUTE = Compute(attention_chunk=13)
 
 
 def random_reward_params(mesh):
@@ -35,36 +30,39 @@ def random_reward_params(mesh):
   return {**params, "head": jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), head, params["head"])}
 
 
-def rows(shape, slots=T, seed=0):
-  """(tokens, positions [*shape, slots], last [*shape]) of ragged sequences of at most T tokens, right-padded."""
-  rng = np.random.default_rng(seed)
-  lengths = rng.integers(3, T + 1, shape)
-  positions = np.where(np.arange(slots) < lengths[..., None], np.arange(slots), -1).astype(np.int32)
-  tokens = np.zeros((*shape, slots), np.int32)
-  tokens[..., :T] = rng.integers(1, 64, (*shape, T))
-  return np.where(positions >= 0, tokens, 0).astype(np.int32), positions, (lengths - 1).astype(np.int32)
+def sequences():
+  rng = np.random.default_rng(0)
+  return [TokenSequence(rng.integers(1, 64, n), 1) for n in rng.integers(3, 13, N)]
 
 
-def scored(tokens, positions, last, mesh=None):
+SAFE = (np.arange(N) % 3 > 0).astype(np.float32)
+
+
+def packed_rows(kind, rows=8):
+  """(Packed, its microbatches): N / 2 pairs, or N labelled responses."""
+  pairs = kind is RewardKind.PAIRWISE
+  packed = pack(sequences(), T, rows, 0, together=2 if pairs else 1)
+  count = N // 2 if pairs else N
+  weights = packed.at_last([(i % 2 if pairs else 1) / count for i in range(N)])
+  return packed, packed.replace(weights=weights, partner=packed.partners() if pairs else None,
+                                safe=None if pairs else packed.at_last(SAFE))
+
+
+def scored(packed, mesh=None):
+  """[N] scores of a Packed."""
   mesh = mesh or one_device()
   with jax.set_mesh(mesh):
-    return np.asarray(scores(random_reward_params(mesh), *put_batch(mesh, (tokens, positions, last)), config=EVERYTHING,
-                             compute=COMPUTE))
+    params = random_reward_params(mesh)
+    return packed.last([scores(params, *put_batch(mesh, (m.tokens, m.positions, m.segment_ids)), config=EVERYTHING,
+                               compute=COMPUTE) for m in packed.microbatches])
 
 
-def host_batch(kind) -> RewardBatch:
-  tokens, positions, last = rows((N, 2 if kind is RewardKind.PAIRWISE else 1))
-  safe = None if kind is RewardKind.PAIRWISE else (np.arange(N) % 3 > 0).astype(np.float32)
-  return RewardBatch(tokens=tokens, positions=positions, last=last, weights=np.full(N, 1 / N, np.float32), safe=safe)
-
-
-def run(kind, mesh, microbatches=1):
+def run(kind, mesh, rows=8):
   """(state after one update, metrics, parameters before)."""
   with jax.set_mesh(mesh):
     before = init_state(random_reward_params(mesh), OPTIMIZER.build())
     start = jax.tree.map(np.array, before.params)
-    state, metrics = reward_update(EVERYTHING, COMPUTE, OPTIMIZER, kind)(
-      before, put_batch(mesh, microbatched(host_batch(kind), microbatches), axis=1))
+    state, metrics = reward_step(EVERYTHING, COMPUTE, OPTIMIZER, kind).update(before, packed_rows(kind, rows)[1])
   return state, jax.device_get(metrics), start
 
 
@@ -74,41 +72,30 @@ def plain():
 
 
 def test_a_score_is_the_head_on_the_last_tokens_hidden_state():
-  tokens, positions, last = rows((5,))
+  """Of the sequence alone in its row: packing does not matter, nor does what stands beside it or in the padding."""
+  found = scored(packed_rows(RewardKind.POINTWISE)[0])
   mesh = one_device()
+  tokens, positions = np.full((N, 12), 63, np.int32), np.full((N, 12), -1, np.int32)
+  for i, s in enumerate(sequences()):
+    tokens[i, :len(s.tokens)], positions[i, :len(s.tokens)] = s.tokens, np.arange(len(s.tokens))
   with jax.set_mesh(mesh):
     params = random_reward_params(mesh)
     hidden = np.asarray(jax.jit(lambda p, t, q: forward(p, EVERYTHING, Compute(), t, q))(
       params["decoder"], *put_batch(mesh, (tokens, positions))), np.float64)
-  expected = hidden[np.arange(5), last] @ np.asarray(params["head"]["weight"], np.float64) + float(params["head"]["bias"])
-  found = scored(tokens, positions, last)
+  last = positions.max(axis=1)
+  expected = hidden[np.arange(N), last] @ np.asarray(params["head"]["weight"], np.float64) + float(params["head"]["bias"])
   np.testing.assert_allclose(found, expected, atol=1e-5)
   assert found.dtype == np.float32 and np.ptp(found) > 0.1
 
 
-def test_padding_and_the_other_rows_do_not_change_a_score():
-  tokens, positions, last = rows((6,))
-  expected = scored(tokens, positions, last)
-  garbage = np.where(positions < 0, 63, tokens).astype(np.int32)
-  np.testing.assert_array_equal(scored(garbage, positions, last), expected)
-  wider = [np.pad(x, ((0, 0), (0, 9)), constant_values=v) for x, v in ((tokens, 0), (positions, -1))]
-  np.testing.assert_allclose(scored(*wider, last), expected, atol=1e-5)
-  order = np.array([3, 0, 5, 1, 4, 2])
-  np.testing.assert_allclose(scored(tokens[order], positions[order], last[order]), expected[order], atol=1e-6)
-
-
-def test_what_comes_after_the_scored_slot_does_not_change_a_score():
-  tokens, positions, last = rows((6,))
-  full = np.broadcast_to(np.arange(T, dtype=np.int32), tokens.shape)
-  np.testing.assert_allclose(scored(tokens, full, last), scored(tokens, positions, last), atol=1e-5)
-
-
 def test_a_new_reward_model_scores_nothing_and_keeps_the_policys_parameters():
   mesh = eight_devices()
+  rows = packed_rows(RewardKind.POINTWISE)[1][0]
   with jax.set_mesh(mesh):
     policy = random_params(EVERYTHING, mesh)
     params = init_reward_params(policy, EVERYTHING, mesh)
-    found = scores(params, *put_batch(mesh, rows((8,))), config=EVERYTHING, compute=COMPUTE)
+    found = scores(params, *put_batch(mesh, (rows.tokens, rows.positions, rows.segment_ids)), config=EVERYTHING,
+                   compute=COMPUTE)
   assert np.all(np.asarray(found) == 0)
   assert all(a is b for a, b in zip(jax.tree.leaves(params["decoder"]), jax.tree.leaves(policy), strict=True))
 
@@ -131,8 +118,10 @@ def assert_same_update(found, expected):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found[0].params, expected[0].params)
 
 
-def test_four_microbatches_give_what_one_gives(plain):
-  assert_same_update(run(RewardKind.PAIRWISE, one_device(), microbatches=4), plain[RewardKind.PAIRWISE])
+@pytest.mark.parametrize("kind", RewardKind)
+def test_another_split_gives_the_same(plain, kind):
+  assert len(packed_rows(kind, rows=2)[1]) > len(packed_rows(kind)[1])
+  assert_same_update(run(kind, one_device(), rows=2), plain[kind])
 
 
 @pytest.mark.parametrize("kind", RewardKind)
@@ -147,13 +136,8 @@ def test_eight_devices_give_what_one_gives(plain, kind):
 
 @pytest.mark.parametrize("kind", RewardKind)
 def test_the_loss_is_numpys_from_the_scores(plain, kind):
-  batch = host_batch(kind)
-  found = np.stack([scored(batch.tokens[:, r], batch.positions[:, r], batch.last[:, r])
-                    for r in range(batch.tokens.shape[1])], axis=1).astype(np.float64)
-  if kind is RewardKind.PAIRWISE:
-    margin = found[:, 0] - found[:, 1]
-  else:
-    margin = np.where(batch.safe > 0, found[:, 0], -found[:, 0])
+  found = scored(packed_rows(kind)[0]).astype(np.float64)
+  margin = found[::2] - found[1::2] if kind is RewardKind.PAIRWISE else np.where(SAFE > 0, found, -found)
   metrics = plain[kind][1]
   np.testing.assert_allclose(metrics["loss"], np.mean(np.log1p(np.exp(-margin))), atol=1e-5)
   np.testing.assert_allclose(metrics["accuracy"], np.mean(margin > 0), atol=1e-6)
@@ -179,7 +163,7 @@ def _at(tree, name):
   return tree
 
 
-def test_the_same_settings_share_one_program():
-  pairwise = reward_update(EVERYTHING, COMPUTE, OPTIMIZER, RewardKind.PAIRWISE)
-  assert pairwise is reward_update(EVERYTHING, COMPUTE, OPTIMIZER, RewardKind.PAIRWISE)
-  assert pairwise is not reward_update(EVERYTHING, COMPUTE, OPTIMIZER, RewardKind.POINTWISE)
+def test_the_same_settings_share_one_step():
+  pairwise = reward_step(EVERYTHING, COMPUTE, OPTIMIZER, RewardKind.PAIRWISE)
+  assert pairwise is reward_step(EVERYTHING, COMPUTE, OPTIMIZER, RewardKind.PAIRWISE)
+  assert pairwise is not reward_step(EVERYTHING, COMPUTE, OPTIMIZER, RewardKind.POINTWISE)
