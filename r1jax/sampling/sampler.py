@@ -57,8 +57,8 @@ class Decoding:
     needed = devices * self.page * -(-(longest + self.segment) // self.page)
     if self.cache_tokens is not None and self.cache_tokens < needed:
       raise InputError(f"{where}.cache_tokens", self.cache_tokens,
-                       f"One sequence of {longest} tokens and a segment of {self.segment} take {needed // devices} tokens of "
-                       f"pages on each of {devices} devices: give at least {needed}.")
+                       f"One sequence of {longest} tokens and a segment of {self.segment} take {needed // devices} tokens "
+                       f"of pages on each of {devices} devices: give at least {needed}.")
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,8 @@ def bits_of(question, sample_number, position):
   slots = generate.Slots(
     token=None, length=None, limit=None, live=None, sampled=jnp.array([position], jnp.int32),
     question=jnp.array([question], jnp.uint32), sample=jnp.array([sample_number], jnp.uint32))
-  return np.asarray(generate.random_bits(jax.random.key(0), slots, 1))[0, 0]
+  with jax.set_mesh(one_device()):
+    return np.asarray(generate.random_bits(jax.random.key(0), slots, 1))[0, 0]
 
 
 @pytest.mark.slow  # test_slots_chunks_and_pages_do_not_change_a_response is the quick one
@@ -272,9 +273,11 @@ def test_the_margin_explains_draws_and_would_not_explain_others(warm):
   (question, number), episode = next(iter(warm.items()))
   with jax.set_mesh(mesh):
     tokens, positions, _ = rows([episode])
-    scores = np.asarray(all_logits(EVERYTHING, random_params(EVERYTHING, mesh), *put_batch(mesh, (tokens, positions))))[0]
+    scores = all_logits(EVERYTHING, random_params(EVERYTHING, mesh), *put_batch(mesh, (tokens, positions)))
+    scores = np.asarray(scores)[0]
   first = len(episode.request.prompt) - 1
-  scores, bits = scores[first:first + len(episode.tokens)], [bits_of(question, number, n) for n in range(len(episode.tokens))]
+  scores = scores[first:first + len(episode.tokens)]
+  bits = [bits_of(question, number, n) for n in range(len(scores))]
   margins = [draw_margin(row, words, WARM) for row, words in zip(scores, bits, strict=True)]
   drawn = np.asarray(draw(make_table(scores, WARM), np.stack(bits)))
   assert drawn.tolist() == episode.tokens.tolist() and np.median(margins) > 1e-4
