@@ -24,26 +24,10 @@ def visible(q_positions, k_positions, q_segments=None, k_segments=None) -> jax.A
   return mask
 
 
-def attend(q, k, v, mask, scale: float | None = None) -> jax.Array:
-  """softmax(scale q k^T) v.  q [B, T, H, h], k [B, S, K, h], v [B, S, K, u], mask [B, T, S] -> [B, T, H, u].
+def attend_causally(q, k, v, positions, segment_ids, chunk: int, scale: float | None = None) -> jax.Array:
+  """softmax(scale q k^T) v of whole rows: q [B, T, H, h], k [B, T, K, h], v [B, T, K, u] -> [B, T, H, u].
 
   Query head i reads key/value head i // G. scale: None is h^-1/2. Scores and softmax are float32.
-  """
-  B, T, H, h = q.shape
-  K = k.shape[2]
-  batch, _, heads, _ = jax.typeof(q).sharding.spec
-  split = (heads, None) if jax.typeof(k).sharding.spec[2] is not None else (None, heads)  # a single key head is whole
-  q = q.reshape(B, T, K, H // K, h, out_sharding=jax.P(batch, None, *split, None))
-  scores = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32)
-  scores = scores * (h**-0.5 if scale is None else scale)
-  scores = jnp.where(mask[:, None, None, :, :], scores, MASKED)
-  weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-  out = jnp.einsum("bkgts,bskh->btkgh", weights, v)
-  return out.reshape(B, T, H, v.shape[3], out_sharding=jax.P(batch, None, heads, None))
-
-
-def attend_causally(q, k, v, positions, segment_ids, chunk: int, scale: float | None = None) -> jax.Array:
-  """attend() of whole rows to themselves: q [B, T, H, h], k [B, T, K, h], v [B, T, K, u] -> [B, T, H, u].
 
   positions, segment_ids: [B, T], segment_ids may be None; the slots of a segment are in the order of its positions, so a
   query needs the keys up to its own slot. `chunk` queries are taken at a time, with the keys up to the end of their span

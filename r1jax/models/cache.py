@@ -4,10 +4,10 @@ A token's slot is its position in its sequence, so a cache needs no positions: a
 n - 1. New tokens are collected in a small `recent` buffer and attended to there; a cache is only read while the buffer fills
 and is written once when it is full. So the decode loop copies no cache, on a CPU as on a TPU.
 
-Letters: B sequences, K key/value heads, h head_dim, u size of a value, S slots, R recent tokens, M queries of a
-key/value head. A layer's entry is a dict of leaves: k [B, K, h, S] and v [B, K, S, u]; of an int8 cache also their scales k_scale
-[B, K, 1, S] and v_scale [B, K, S, 1]; of latent attention k alone, whose first kv_lora elements are the values. Keys lie with
-their slots last: then scores and values are both sums along contiguous memory.
+Letters: B sequences, K key/value heads, h head_dim, u size of a value, S slots, R recent tokens, M queries of a key/value
+head. A layer's entry is a dict of leaves: k [B, K, h, S] and v [B, K, S, u]; of an int8 cache also their scales, k_scale
+[B, K, 1, S] and v_scale [B, K, S, 1]; of latent attention k alone, whose first kv_lora elements are the values. Keys lie
+with their slots last: then scores and values are both sums along contiguous memory.
 """
 import jax
 import jax.numpy as jnp
@@ -174,8 +174,8 @@ def copy_rows(layers: tuple[dict, ...], config: ModelConfig, store: tuple[dict, 
 
 def copy_pages(layers: tuple[dict, ...], config: ModelConfig, store: tuple[dict, ...], row, block,
                page) -> tuple[dict, ...]:
-  """Pages, of which number page[i] holds the slots of block[i] of row[i] of `store`. The lists [n] are each device's own, one
-  after another; page -1 is left out."""
+  """Pages, of which number page[i] holds the slots of block[i] of row[i] of `store`. The lists [n] are each device's own,
+  one after another; page -1 is left out."""
   size = layers[0]["k"].shape[3]
 
   def local(layers, store, row, block, page):

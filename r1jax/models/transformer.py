@@ -1,6 +1,6 @@
 """The decoder of Qwen2/2.5, Qwen3, Llama 3 and DeepSeek-V3, as functions of a parameter table.
 
-Letters: B sequences, T tokens, S cache slots, D d_model, H query heads, K key/value heads, h head_dim, F d_ff,
+Letters: B sequences, T tokens, D d_model, H query heads, K key/value heads, h head_dim, F d_ff,
 V vocabulary, L layers. Layers are scanned. Call under `jax.set_mesh(mesh)`.
 """
 from collections.abc import Callable
@@ -8,12 +8,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
 
 from r1jax.models import mla
-from r1jax.models.attention import MASKED, attend, attend_causally, visible
+from r1jax.models.attention import MASKED, attend_causally
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.linear import flat, linear, swiglu
 from r1jax.models.moe import mixture
@@ -32,30 +31,6 @@ POLICIES = {
 FASTEST = {"cpu": "nothing"}  # of POLICIES, by platform
 # Weights whose products have a backward pass of their own (linear.py), which takes them as they are stored.
 PRODUCTS = ("q", "k", "v", "o", "gate", "up", "down")
-
-
-@struct.dataclass
-class KVCache:
-  """Keys (rotated) and values of the slots filled so far.
-
-  k, v: [L, B, S, K, h]; with MLA k holds latents [L, B, S, 1, kv_lora + qk_rope] and v nothing [L, B, S, 1, 0].
-  positions: [B, S] int32, the token's position in its sequence, -1 in an empty slot.
-  """
-
-  k: jax.Array
-  v: jax.Array
-  positions: jax.Array
-
-
-def empty_cache(config: ModelConfig, batch: int, slots: int, dtype) -> KVCache:
-  """A cache of `batch` sequences x `slots` slots, split over the batch and tensor axes; latents are whole over tensor."""
-  heads, k_size, v_size, axis = config.num_kv_heads, config.head_dim, config.head_dim, "tensor"
-  if config.mla is not None:
-    heads, k_size, v_size, axis = 1, config.mla.kv_lora + config.mla.qk_rope, 0, None
-  k, v = ((config.num_layers, batch, slots, heads, size) for size in (k_size, v_size))
-  spec = P(None, BATCH, None, axis, None)
-  return KVCache(k=jnp.zeros(k, dtype, out_sharding=spec), v=jnp.zeros(v, dtype, out_sharding=spec),
-                 positions=jnp.full((batch, slots), -1, jnp.int32, out_sharding=P(BATCH, None)))
 
 
 def gathered(w: jax.Array, axes: tuple[str, ...], dtype) -> jax.Array:
@@ -112,19 +87,19 @@ def _merged(out, w):
 
 
 def _layer(config: ModelConfig, dtype, axes: dict, x, w, cos, sin, attention: Callable):
-  """One decoder layer. attention(w, y, cos, sin) -> (out [B, T, H, h], carry) of normed inputs is where training and
-  decoding differ. w: the layer's weights as they are stored; the large ones are gathered where they are used."""
+  """One decoder layer. attention(w, y, cos, sin) -> out [B, T, H, h] of normed inputs. w: the layer's weights as they are
+  stored; the large ones are gathered where they are used."""
   def as_used(name):
     return gathered(w[name], axes[name][1:], jnp.float32 if name.startswith("router") else dtype)
   w = {name: w[name] if name in PRODUCTS else as_used(name) for name in w}
   with jax.named_scope("attention"):
-    out, carry = attention(w, rms_norm(x, w["attn_norm"], config.rms_norm_eps), cos, sin)
+    out = attention(w, rms_norm(x, w["attn_norm"], config.rms_norm_eps), cos, sin)
     x = x + _merged(out, w["o"])
   with jax.named_scope("mlp"):
     y = rms_norm(x, w["mlp_norm"], config.rms_norm_eps)
     if "gate" in w:
       x = x + rows(swiglu(flat(y), w["gate"], w["up"], w["down"]), y)
-    return x + mixture(config.moe, y, w) if "router" in w else x, carry
+    return x + mixture(config.moe, y, w) if "router" in w else x
 
 
 def _qkv(config: ModelConfig, w: dict, y, cos, sin) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -156,10 +131,10 @@ def forward(params: dict, config: ModelConfig, compute: Compute, tokens, positio
     else:
       q, k, v = mla.expanded(config, *mla.project(config, y, w, cos, sin), w["kv_up"])
       scale = mla.softmax_scale(config)
-    return attend_causally(q, k, v, positions, segment_ids, compute.attention_chunk, scale), None
+    return attend_causally(q, k, v, positions, segment_ids, compute.attention_chunk, scale)
 
   def body(x, w, axes):
-    return _layer(config, compute.dtype, axes, x, w, cos, sin, attention)
+    return _layer(config, compute.dtype, axes, x, w, cos, sin, attention), None
 
   remat = compute.remat or FASTEST.get(jax.default_backend(), "nothing")
   for stack in stacks(config):
@@ -168,49 +143,3 @@ def forward(params: dict, config: ModelConfig, compute: Compute, tokens, positio
       layer = jax.checkpoint(layer, policy=POLICIES[remat], prevent_cse=False)
     x, _ = jax.lax.scan(layer, x, params[stack])
   return rms_norm(x, gathered(params["final_norm"], ("embed",), compute.dtype), config.rms_norm_eps)
-
-
-def extend(params: dict, config: ModelConfig, compute: Compute, tokens, positions, cache: KVCache, slot):
-  """Final hidden states [B, T, D] of new tokens that follow the cache, and the cache with them in it.
-
-  The tokens of every sequence go to slots slot .. slot + T - 1. Prefill is T = prompt length at slot 0, a decode
-  step is T = 1. tokens, positions: [B, T]; slot: int32 scalar.
-  """
-  cos, sin = rope_tables(config, positions)
-  x = embed(params, config, compute, tokens)
-  slot_positions = jax.lax.dynamic_update_slice_in_dim(cache.positions, positions, slot, axis=1)
-  mask = visible(positions, slot_positions)
-  zero = jnp.zeros((), jnp.int32)
-
-  def body(carry, w, axes):
-    x, keys, values, layer = carry
-
-    def write(cached, new):
-      # Into the stacked cache in place; the carry of the scan is never copied.
-      return jax.lax.dynamic_update_slice(cached, new[None].astype(cached.dtype),
-                                          (layer, zero, jnp.asarray(slot, jnp.int32), zero, zero))
-
-    def of_layer(cached):
-      return jax.lax.dynamic_index_in_dim(cached, layer, 0, keepdims=False)
-
-    def attention(w, y, cos, sin):
-      if config.mla is None:
-        q, k, v = _qkv(config, w, y, cos, sin)
-        written = write(keys, k), write(values, v)
-        return attend(q, *map(of_layer, written), mask), written
-      q_nope, q_rope, latent = mla.project(config, y, w, cos, sin)
-      latents = write(keys, latent)
-      cached = of_layer(latents)
-      out = attend(mla.absorbed(config, q_nope, q_rope, w["kv_up"]), cached, cached[..., :config.mla.kv_lora], mask,
-                   mla.softmax_scale(config))
-      return mla.values_of(config, out, w["kv_up"]), (latents, values)
-
-    x, (keys, values) = _layer(config, compute.dtype, axes, x, w, cos, sin, attention)
-    return (x, keys, values, layer + 1), None
-
-  carry = (x, cache.k, cache.v, zero)
-  for stack in stacks(config):
-    carry, _ = jax.lax.scan(partial(body, axes=_layer_axes(config, stack)), carry, params[stack])
-  x, keys, values, _ = carry
-  hidden = rms_norm(x, gathered(params["final_norm"], ("embed",), compute.dtype), config.rms_norm_eps)
-  return hidden, KVCache(k=keys, v=values, positions=slot_positions)

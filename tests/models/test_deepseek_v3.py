@@ -10,10 +10,11 @@ import pytest
 from tiny import FAMILIES, one_device, random_params
 
 from r1jax.errors import InputError
+from r1jax.models.cache import empty_layers
 from r1jax.models.config import MLA, Compute, ModelConfig, MoE, RopeScaling
 from r1jax.models.moe import route
 from r1jax.models.params import count_params, shardings
-from r1jax.models.transformer import empty_cache, forward, head_weight, logits
+from r1jax.models.transformer import forward, head_weight, logits
 from r1jax.sharding import TRAIN_RULES, MeshShape, make_mesh, put_batch
 
 TINY = FAMILIES["deepseek_v3"]
@@ -37,8 +38,8 @@ def test_the_papers_model_has_671_billion_parameters():
 
 def test_a_token_is_cached_as_one_latent():
   with jax.set_mesh(one_device()):
-    cache = empty_cache(TINY, 2, 5, jnp.float32)
-  assert cache.k.shape == (3, 2, 5, 1, 16 + 4) and cache.v.size == 0
+    layers = empty_layers(TINY, 2, 5, jnp.float32)
+  assert [{name: x.shape for name, x in layer.items()} for layer in layers] == [{"k": (2, 1, 16 + 4, 5)}] * 3
 
 
 def routed(moe: MoE, scores: np.ndarray, bias: np.ndarray):

@@ -11,10 +11,12 @@ from tiny import EVERYTHING, FAMILIES, eight_devices, one_device, quick_compiles
 
 from r1jax.errors import InputError
 from r1jax.models import params as params_module
+from r1jax.models.cache import DenseCache, empty_layers, write
 from r1jax.models.config import Compute, ModelConfig, RopeScaling
+from r1jax.models.decode import extend, rollout_weights
 from r1jax.models.params import abstract_params, count_params, init_params, shardings, weight_table
-from r1jax.models.transformer import empty_cache, extend, forward
-from r1jax.sharding import MeshShape, make_mesh, put_batch
+from r1jax.models.transformer import forward
+from r1jax.sharding import BATCH, MeshShape, make_mesh, put_batch
 
 TOLERANCE = 1e-5
 compile_quickly = pytest.fixture(scope="module", autouse=True)(quick_compiles)
@@ -130,29 +132,35 @@ def test_eight_devices_give_what_one_gives(plain):
 
 @partial(jax.jit, static_argnames=("config", "prompt"))
 def in_one_pass_and_by_cache(params, tokens, positions, config, prompt):
-  """Hidden states [B, T, D] of forward, and of a prefill of `prompt` slots followed by single tokens."""
+  """Hidden states [B, T, D] of forward, and of a prefill of `prompt` tokens, cached, followed by single tokens."""
   B, T = tokens.shape
-  cache = empty_cache(config, B, T + 2, "float32")  # and two slots that stay empty
-  first, cache = extend(params, config, Compute(), tokens[:, :prompt], positions[:, :prompt], cache, jnp.int32(0))
+  weights = rollout_weights(params, config, jnp.float32)
+  lengths = jnp.zeros((B,), jnp.int32, out_sharding=jax.P(BATCH))
+  layers = empty_layers(config, B, T + 2, jnp.float32)  # and two slots that stay empty
+  first, recent = extend(weights, config, tokens[:, :prompt], layers, empty_layers(config, B, prompt, jnp.float32), lengths,
+                         jnp.int32(0))
+  layers = write(DenseCache(layers), config, layers, recent, lengths).layers
 
-  def step(cache, slot):
-    token, position = (jax.lax.dynamic_slice_in_dim(x, slot, 1, axis=1) for x in (tokens, positions))
-    hidden, cache = extend(params, config, Compute(), token, position, cache, slot)
-    return cache, hidden[:, 0]
+  def step(recent, i):
+    token = jax.lax.dynamic_slice_in_dim(tokens, prompt + i, 1, axis=1)
+    hidden, recent = extend(weights, config, token, layers, recent, lengths + prompt, i)
+    return recent, hidden.T
 
-  _, rest = jax.lax.scan(step, cache, jnp.arange(prompt, T, dtype=jnp.int32))
-  return forward(params, config, Compute(), tokens, positions), jnp.concatenate([first, jnp.moveaxis(rest, 0, 1)], axis=1)
+  rest = jnp.arange(T - prompt, dtype=jnp.int32)
+  _, rest = jax.lax.scan(step, empty_layers(config, B, T - prompt, jnp.float32), rest)
+  first = first.T.reshape(B, prompt, -1, out_sharding=jax.P(BATCH, None, None))
+  whole = forward(params, config, Compute(), tokens, positions)
+  return whole, jnp.concatenate([first, jnp.moveaxis(rest, 0, 1)], axis=1)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_prefill_and_decoding_are_one_pass(family):
   config, mesh = FAMILIES[family], one_device()
-  tokens, positions = random_tokens(3, 12, [12, 9, 7])
+  tokens, positions = random_tokens(3, 12)
   with jax.set_mesh(mesh):
     whole, stepwise = in_one_pass_and_by_cache(
       random_params(config, mesh), *put_batch(mesh, (tokens, positions)), config, 6)
-  real = positions >= 0
-  assert_close(np.asarray(stepwise)[real], np.asarray(whole)[real])
+  assert_close(stepwise, whole)
 
 
 # Weights

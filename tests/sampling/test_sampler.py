@@ -291,7 +291,7 @@ def test_the_margin_explains_draws_and_would_not_explain_others(warm):
   ([Request(5, 1, (1, 2), 0)], SMALL, "sample 1: max_new: 0. Leave room for at least one token"),
   ([Request(5, 0, (1,) * 200, 100)], SMALL, "200 tokens of prompt and 100 of response. The model's context ends at .* 256"),
   (requests(), replace(SMALL, slots=0), "decoding.slots: 0. It must be at least 1"),
-  (requests(), replace(SMALL, cache_tokens=36), "decoding.cache_tokens: 36. One sequence of 36 tokens .* give at least 40"),
+  (requests(), replace(SMALL, cache_tokens=28), "decoding.cache_tokens: 28. One sequence of 28 tokens .* give at least 32"),
 ])
 def test_what_cannot_be_served_is_refused_before_anything_compiles(asked, decoding, message):
   before = generate.decode_segment._cache_size()
