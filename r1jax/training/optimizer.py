@@ -1,7 +1,10 @@
 """AdamW with warm-up, decay and clipping, by optax."""
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from r1jax.errors import InputError
@@ -10,6 +13,9 @@ from r1jax.errors import InputError
 @dataclass(frozen=True)
 class AdamW:
   """Optimizer of a stage. Rates per update.
+
+  moments: the dtype that both moments are kept in between updates, "float32" or "bfloat16" (half the memory; what is
+  computed with them stays float32). offload: keep them in the host's memory between updates, where the platform can.
 
   The papers state the peak rates only; betas, eps, weight decay, warm-up and clipping in RL are ours: 0.9 / 0.95 and
   clipping at 1.0 are those of DeepSeek-V3's pre-training.
@@ -25,6 +31,8 @@ class AdamW:
   eps: float = 1e-8
   weight_decay: float = 0.0
   max_grad_norm: float = 1.0
+  moments: str = "float32"
+  offload: bool = False
 
   def __post_init__(self):
     for name in ("lr", "eps", "max_grad_norm"):
@@ -33,6 +41,8 @@ class AdamW:
     for name in ("warmup_steps", "weight_decay", "final_lr"):
       if getattr(self, name) < 0:
         raise InputError(f"optimizer.{name}", getattr(self, name), "It must not be negative.")
+    if self.moments not in ("float32", "bfloat16"):
+      raise InputError("optimizer.moments", repr(self.moments), "Use float32 or bfloat16.")
     if self.cosine and self.decay_steps is not None:
       raise InputError("optimizer.cosine", f"True with decay_steps {self.decay_steps}", "Give one of the two.")
     if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:
@@ -55,7 +65,34 @@ class AdamW:
     return optax.constant_schedule(self.lr)
 
   def build(self) -> optax.GradientTransformation:
-    """The optax transformation: clip by global norm, then AdamW."""
-    return optax.chain(
+    """The optax transformation: clip by global norm, then AdamW. InputError where `offload` is not possible."""
+    transformation = optax.chain(
       optax.clip_by_global_norm(self.max_grad_norm),
       optax.adamw(self.schedule(), b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=self.weight_decay))
+    if self.moments != "float32":
+      transformation = _kept(transformation, lambda x: x.astype(self.moments), lambda x: x.astype(jnp.float32))
+    if self.offload:
+      _require_host_memory()
+      transformation = _kept(transformation, lambda x: jax.device_put(x, jax.memory.Space.Host),
+                             lambda x: jax.device_put(x, jax.memory.Space.Device))
+    return transformation
+
+
+def _kept(inner: optax.GradientTransformation, put_away: Callable, take_out: Callable) -> optax.GradientTransformation:
+  """`inner`, its moments in another form between updates; counts stay as they are."""
+  def each(f, state):
+    return jax.tree.map(lambda x: f(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
+
+  def update(grads, state, params=None):
+    updates, state = inner.update(grads, each(take_out, state), params)
+    return updates, each(put_away, state)
+
+  return optax.GradientTransformation(lambda params: each(put_away, inner.init(params)), update)
+
+
+def _require_host_memory() -> None:
+  device = jax.devices()[0]
+  kinds = sorted({memory.kind for memory in device.addressable_memories()})
+  if "pinned_host" not in kinds:
+    raise InputError("optimizer.offload", f"True on {device.platform}, whose memories are {', '.join(kinds)}",
+                     "Set it to False: this platform cannot reach the host's memory.")

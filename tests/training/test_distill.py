@@ -92,8 +92,8 @@ def run(mesh, k=K, weight=0.6, microbatches=1, seed=STUDENT):
   with jax.set_mesh(mesh):
     state = init_state(random_params(EVERYTHING, mesh, seed=seed), OPTIMIZER.build())
     rows, size = ROWS.replace(teacher_ids=ids, teacher_logprobs=found), N // microbatches
-    state, metrics = distill_step(EVERYTHING, COMPUTE, OPTIMIZER, weight).update(
-      state, [jax.tree.map(lambda x: x[i:i + size], rows) for i in range(0, N, size)])
+    parts = [jax.tree.map(lambda x: x[i:i + size], rows) for i in range(0, N, size)]  # noqa: B023 (called at once)
+    state, metrics = distill_step(EVERYTHING, COMPUTE, OPTIMIZER, weight).update(state, parts)
   return state, jax.device_get(metrics)
 
 

@@ -58,7 +58,8 @@ def assert_close(a, b):
 
 
 @pytest.mark.parametrize("config, temperature, chunk", [
-  (EVERYTHING, 1.0, 512), (PADDED, 0.7, 5), (replace(FAMILIES["qwen2"], num_tokens=58), 0.7, 9)], ids=["whole", "padded", "tied"])
+  (EVERYTHING, 1.0, 512), (PADDED, 0.7, 5), (replace(FAMILIES["qwen2"], num_tokens=58), 0.7, 9)],
+  ids=["whole", "padded", "tied"])
 def test_logprobs_entropy_and_gradient_are_those_of_the_logits(config, temperature, chunk):
   tokens, positions = random_tokens(3, 11, LENGTHS)
   tokens = np.minimum(tokens, 57)

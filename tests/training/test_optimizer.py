@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import eight_devices, one_device
 
 from r1jax.errors import InputError
 from r1jax.training.optimizer import AdamW
@@ -67,6 +68,55 @@ def test_updates_are_those_of_numpy():
   assert int(state.step) == 3
 
 
+def after_three_updates(mesh, **options):
+  """The state of small sharded weights; gradients are the weights times the batch."""
+  optimizer = AdamW(lr=0.01, weight_decay=0.1, **options).build()
+  with jax.set_mesh(mesh):
+    sharding = jax.NamedSharding(mesh, jax.P("fsdp", "tensor"))
+    w = {"w": jax.device_put(np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32), sharding)}
+    step = make_step(lambda w, x: ((jnp.square(w["w"])[None] * x).sum(), {}), optimizer)
+    state = init_state(w, optimizer)
+    for scale in (1.0, 0.5, 2.0):
+      state, _ = step.update(state, [jnp.full((1, 8, 4), scale, out_sharding=jax.P(None, "fsdp", "tensor"))])
+  return state
+
+
+def moments(state):
+  return [x for x in jax.tree.leaves(state.opt_state) if x.ndim]
+
+
+def test_moments_in_bfloat16_take_half_the_memory_and_move_nearly_alike():
+  full, half = (after_three_updates(one_device(), moments=dtype) for dtype in ("float32", "bfloat16"))
+  assert {str(x.dtype) for x in moments(full)} == {"float32"} and {str(x.dtype) for x in moments(half)} == {"bfloat16"}
+  assert len(moments(half)) == 2
+  moved = np.abs(np.asarray(full.params["w"]) - np.asarray(half.params["w"])).max()
+  assert 0 < moved < 0.02 * 0.03, "three updates of 0.01 each, to two digits"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_offloaded_moments_are_on_the_host_and_change_nothing(dtype):
+  mesh = eight_devices()
+  here, there = (after_three_updates(mesh, moments=dtype, offload=offload) for offload in (False, True))
+  np.testing.assert_array_equal(here.params["w"], there.params["w"])
+  assert {x.sharding.memory_kind for x in moments(here)} == {"device"}
+  assert {x.sharding.memory_kind for x in moments(there)} == {"pinned_host"}
+  assert {x.sharding.memory_kind for x in jax.tree.leaves(there.params)} == {"device"}
+  for a, b in zip(moments(here), moments(there), strict=True):
+    assert a.sharding.spec == b.sharding.spec
+    np.testing.assert_array_equal(a, b)
+
+
+def test_offloading_is_refused_where_the_host_cannot_be_reached(monkeypatch):
+  class Lonely:
+    platform = "abacus"
+
+    def addressable_memories(self):
+      return []
+  monkeypatch.setattr(jax, "devices", lambda: [Lonely()])
+  with pytest.raises(InputError, match="offload: True on abacus"):
+    AdamW(lr=1.0, offload=True).build()
+
+
 @pytest.mark.parametrize("values, message", [
   ({"lr": 0.0}, r"optimizer\.lr: 0\.0\. It must be positive"),
   ({"lr": float("nan")}, r"optimizer\.lr: nan"),
@@ -75,6 +125,7 @@ def test_updates_are_those_of_numpy():
   ({"lr": 1.0, "warmup_steps": -1}, r"optimizer\.warmup_steps: -1\. It must not be negative"),
   ({"lr": 1.0, "weight_decay": -0.1}, r"optimizer\.weight_decay: -0\.1"),
   ({"lr": 1.0, "final_lr": -0.1}, r"optimizer\.final_lr: -0\.1"),
+  ({"lr": 1.0, "moments": "int8"}, r"optimizer\.moments: 'int8'\. Use float32 or bfloat16"),
   ({"lr": 1.0, "warmup_steps": 5, "decay_steps": 5}, r"optimizer\.decay_steps: 5\. .*more than warmup_steps \(5\)"),
 ])
 def test_wrong_settings_are_refused(values, message):

@@ -1,4 +1,4 @@
-"""One GRPO update on packed rows: the same packed or not, in any split, on other meshes; its numbers; in place; no compiles."""
+"""One GRPO update on packed rows: the same packed or not, in any split, on other meshes; its numbers; no new programs."""
 
 import jax
 import numpy as np
