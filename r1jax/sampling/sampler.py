@@ -132,7 +132,10 @@ class _Run:
     self.queue = deque(_Sequence(request, number, request.prompt[:-1]) for number, request in enumerate(requests))
     self.stores: list[Prefilled] = []
     self.waiting = Counter(s.prefix for s in self.queue)  # sequences of the queue by what has to be prefilled
-    rows = self._fewest_rows(len(requests))
+    rows = self.decoding.slots
+    while rows % (2 * self.devices) == 0 and rows // 2 >= len(requests):
+      rows //= 2
+    self.most_rows = rows
     self.sequences: list[_Sequence | None] = [None] * rows
     kind = (self.config, self.mesh, sampler.compute.dtype, self.decoding.int8_cache, rows)
     if self.decoding.cache_tokens is None:
@@ -155,17 +158,11 @@ class _Run:
     if finished:
       yield finished
 
-  def _fewest_rows(self, wanted: int) -> int:
-    """The fewest slots that `wanted` sequences fit into, of those that programs are compiled for."""
-    return min(rows for rows in self._sizes() if rows >= min(wanted, self.decoding.slots))
-
   def _fewer(self) -> int:
-    """The next smaller number of slots, 0 if there is none."""
-    return max((rows for rows in self._sizes() if rows < len(self.sequences)), default=0)
-
-  def _sizes(self) -> list[int]:
-    """All slots, half and a quarter of them, as far as the devices can share them."""
-    return [self.decoding.slots >> n for n in range(3) if self.decoding.slots % (self.devices << n) == 0]
+    """Half the slots of now; 0 where the devices cannot share them, or at a quarter of those at the start: each number of
+    slots has programs of its own."""
+    rows = len(self.sequences)
+    return rows // 2 if rows % (2 * self.devices) == 0 and rows * 2 > self.most_rows // 2 else 0
 
   def _lengths(self) -> np.ndarray:
     return np.array([len(s.request.prompt) + s.sampled - 1 if s else 0 for s in self.sequences], np.int32)
