@@ -86,11 +86,12 @@ def test_every_program_lowers_on_eight_devices(file):
     # optax's AdamW takes powers by an integer count, which strict promotion forbids.
     with jax.numpy_dtype_promotion("standard"):
       programs = stage.programs(experiment, mesh)
-    expected = {GRPO: {"update", "score", "generate"}, SFT: {"update"}, RewardModel: {"update", "score"}, Compare: set()}
-    assert set(programs) == expected.get(type(stage), {"generate"})
+    update, sampler = {"accumulate", "apply"}, {"prefill", "decode"}
+    expected = {GRPO: update | sampler | {"logprobs"}, SFT: update, RewardModel: update | {"score"}, Compare: set()}
+    assert set(programs) == expected.get(type(stage), sampler)
     for name, program in programs.items():
       text = program.as_text()
-      assert f"module @jit_{'scores' if isinstance(stage, RewardModel) and name == 'score' else name} " in text
+      assert f"module @jit_{ {'score': 'scores', 'decode': 'decode_segment'}.get(name, name)} " in text
       # The layers are scanned: unrolled, the 64 of the 32B would repeat the body as often. DeepSeek-V3 has two scans.
       assert text.count("stablehlo.dot_general") < (300 if experiment.model.moe else 100)
 
@@ -159,10 +160,15 @@ JSONL = "stages.r1_zero.questions.path"
   (settings("stages.r1_zero.steps=many"), ["stages.r1_zero.steps", "'many'", "int"]),
   (settings("stages.r1_zero.steps"), ["stages.r1_zero.steps", "field.name=value"]),
   (settings("stages.r1_zero.advantage=best"), ["stages.r1_zero.advantage", "'best'", "leave_one_out"]),
-  (settings("stages.r1_zero.microbatches=3"), ["stages.r1_zero.microbatches", "3", "16 sequences"]),
-  (settings("stages.r1_zero.rollout_batch=3"), ["stages.r1_zero.rollout_batch", "3", "2 x 4"]),
+  (settings("stages.r1_zero.microbatch_tokens=0"), ["stages.r1_zero.microbatch_tokens", "0", "at least 1"]),
+  (settings("stages.r1_zero.decoding.slots=0"), ["stages.r1_zero.decoding.slots", "0", "at least 1"]),
+  (settings("stages.r1_zero.decoding.slots=3"), ["stages.r1_zero.decoding.slots", "3 for 8", "a multiple of mesh.replica"]),
+  (settings("stages.r1_zero.decoding.cache_tokens=64"), ["stages.r1_zero.decoding.cache_tokens", "64", "give at least"]),
+  (settings("stages.r1_zero.correction=per_word"), ["stages.r1_zero.correction", "'per_word'", "per_sequence"]),
+  (settings("stages.r1_zero.correction_limit=0"), ["stages.r1_zero.correction_limit", "0", "positive"]),
+  (settings("stages.r1_zero.ahead=true"), ["stages.r1_zero.ahead", "8 devices", "one device"]),
   (settings("stages.r1_zero.group_size=1"), ["stages.r1_zero.group_size", "1", "at least 2"]),
-  (settings("stages.r1_zero.held_out.batch=3"), ["held_out.batch", "3", "questions (8)"]),
+  (settings("stages.r1_zero.held_out.samples=0"), ["stages.r1_zero.held_out.samples", "0", "at least 1"]),
   (settings("stages.r1_zero.max_prompt_length=48"), ["stages.r1_zero.max_length", "48", "max_prompt_length"]),
   (settings("stages.r1_zero.max_length={0: 128}"), ["stages.r1_zero.max_length", "128", "max_position 64"]),
   (settings("stages.r1_zero.max_prompt_length=8"), ["max_prompt_length is 8", "Set max_prompt_length to at"]),

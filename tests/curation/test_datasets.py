@@ -33,7 +33,7 @@ def test_a_damaged_line_is_named(tmp_path):
   file = tmp_path / "rows.jsonl"
   file.write_text('{"a": 1}\n[2]\n')
   with pytest.raises(InputError, match="line 2"):
-    Rows(path=str(file)).read(tmp_path)
+    list(Rows(path=str(file)).read(tmp_path))
 
 
 @pytest.mark.parametrize("of", [{}, {"stage": "a", "path": "b"}])

@@ -1,12 +1,16 @@
-"""`r1jax run` with one more number in each line of metrics.jsonl: the programs compiled so far. Run by test_resume.py."""
+"""`r1jax run` with two more numbers in each line of metrics.jsonl: the programs compiled so far, and the kinds of decoding
+(sizes of the cache, and how it is sampled from). Run by test_resume.py."""
 import sys
 
+import jax
 from jax import monitoring
 
 from r1jax.launch import main
+from r1jax.sampling import generate
 from r1jax.training.metrics import RunLog
 
 compiled = 0
+decoded = set()
 
 
 def listen(event, duration, **_):
@@ -15,6 +19,16 @@ def listen(event, duration, **_):
 
 
 write = RunLog.metrics
-RunLog.metrics = lambda log, step, values: write(log, step, {**values, "test/compiled": compiled})
+RunLog.metrics = lambda log, step, values: write(
+  log, step, {**values, "test/compiled": compiled, "test/decoded": len(decoded)})
+segment = generate.decode_segment
+
+
+def noted(weights, cache, *arguments, **settings):
+  decoded.add((*(x.shape for x in jax.tree.leaves(cache)), settings["sampling"]))
+  return segment(weights, cache, *arguments, **settings)
+
+
+generate.decode_segment = noted
 monitoring.register_event_duration_secs_listener(listen)
 sys.exit(main(["run", *sys.argv[1:]]))

@@ -9,6 +9,7 @@ from r1jax.data.arithmetic import ArithmeticSpec, Corpus, vocabulary
 from r1jax.data.questions import Generated
 from r1jax.data.templates import Template
 from r1jax.models.config import ModelConfig
+from r1jax.sampling.sampler import Decoding
 from r1jax.stages.context import Experiment
 from r1jax.stages.evaluate import HeldOut
 from r1jax.stages.grpo import GRPO
@@ -35,7 +36,8 @@ def learning(name: str, world: ArithmeticSpec, steps: int) -> Experiment:
       GRPO(questions=Generated("chains", count=600, parameters=PARAMETERS), template=PROMPT,
            held_out=HeldOut(questions=32, samples=8), optimizer=AdamW(lr=1e-3, warmup_steps=5), steps=steps,
            questions_per_step=8, group_size=8, minibatches=1, max_prompt_length=6,
-           max_length=Schedule({0: 24}), reference_every=20, checkpoint_every=20)))
+           max_length=Schedule({0: 24}), reference_every=20, checkpoint_every=20,
+           decoding=Decoding(slots=65, segment=8), microbatch_tokens=640)))
 
 
 experiment = learning("small_learning", WORLD, 40)

@@ -17,6 +17,7 @@ from r1jax.data.templates import Template
 from r1jax.losses.reward_model import RewardKind
 from r1jax.models.config import ModelConfig
 from r1jax.sampling.choice import Sampling
+from r1jax.sampling.sampler import Decoding
 from r1jax.stages.compare import Benchmark, Compare
 from r1jax.stages.context import EXPERIMENT, Base, Experiment
 from r1jax.stages.curate import Curate, Others
@@ -37,6 +38,7 @@ SUMS = Generated("bilingual_chains", count=150, held_out=0.2, parameters=CHAINS)
 HELPFUL = Generated("requests", count=100, held_out=0.2, parameters={"kind": "helpful"})
 UNSAFE = Generated("requests", count=60, held_out=0.2, parameters={"kind": "safety"})
 LENGTHS = {"max_prompt_length": 6, "max_length": 32}
+DECODING = Decoding(slots=13, segment=8)  # an odd number of slots is never halved: few programs
 MODELS = (ModelReward("helpful", "helpful"), ModelReward("safety", "safety", weight=0.5, whiten=False))
 
 base = SFT(name="base", documents=Corpus(WORLD), optimizer=AdamW(lr=1e-2, warmup_steps=10), steps=120, batch_size=16,
@@ -44,8 +46,8 @@ base = SFT(name="base", documents=Corpus(WORLD), optimizer=AdamW(lr=1e-2, warmup
 r1_zero = GRPO(
   questions=SUMS, template=PROMPT, held_out=HeldOut(questions=8), optimizer=AdamW(lr=1e-3), steps=4,
   questions_per_step=4, group_size=4, minibatches=2, max_prompt_length=6, max_length=Schedule({0: 32}),
-  reference_every=2)
-draws = Draws(SUMS, count=24, samples=4, template=PROMPT, batch=8, **LENGTHS)
+  reference_every=2, decoding=DECODING, microbatch_tokens=256)
+draws = Draws(SUMS, count=24, samples=4, template=PROMPT, batch=8, decoding=DECODING, **LENGTHS)
 cold_start_data = Curate(name="cold_start_data", start="r1_zero", draws=draws, per_question=2,
                          filters=Filters(language=0.99), refiner=RuleRefiner(glossary()))
 cold_start = SFT(name="cold_start", start=EXPERIMENT, documents=Rows("cold_start_data"), template=PROMPT, epochs=2,
@@ -70,7 +72,8 @@ student = SFT(name="student", start=Base(ModelConfig(
                 d_ff=32, max_position=64)), documents=Rows("rejection"), template=PROMPT, epochs=2, optimizer=AdamW(lr=1e-2),
               batch_size=4, max_length=40, teacher=Teacher("rl_2", k=4), checkpoint_every=2)
 evaluation = Compare(
-  policies=("base", "rl_2", "student"), template=PROMPT, known=KnownPreference(), models=MODELS, **LENGTHS,
+  policies=("base", "rl_2", "student"), template=PROMPT, known=KnownPreference(), models=MODELS, decoding=DECODING,
+  **LENGTHS,
   benchmarks=(Benchmark("sums", SUMS, questions=16), Benchmark("helpful", HELPFUL, questions=8, samples=2),
               Benchmark("unsafe", UNSAFE, questions=6)))
 experiment = Experiment(

@@ -228,8 +228,8 @@ def test_which_answer_is_shown_as_a_changes_nothing():
     return [float(np.sign(len(c.a) - len(c.b))) * 2 for c in comparisons]
 
   texts = [f"<think> a </think> <answer> {'w ' * n}</answer>" for n in (1, 2, 3, 4)]
-  rollouts = SimpleNamespace(stopped=np.ones(4, bool))
-  rows, counts = dataclasses.replace(stage, pairs=6)._unit(judge, 0, [question], rollouts, texts)
+  rollout = SimpleNamespace(responses=[SimpleNamespace(text=t, episode=SimpleNamespace(stopped=True)) for t in texts])
+  rows, counts = dataclasses.replace(stage, pairs=6)._unit(judge, 0, [question], rollout)
   assert len(rows) == counts["pairs"] == 6 and counts["judge_changed_its_mind"] == 0
   assert any((b, a) in shown for a, b in shown), "both orders are asked"
   for row in rows:

@@ -14,11 +14,11 @@ import pytest
 HERE = Path(__file__).parent
 
 
-def start(run_dir: Path, cache: Path, experiment: str = "small_run.py") -> subprocess.Popen:
+def start(run_dir: Path, cache: Path, experiment: str = "small_run.py", *arguments: str) -> subprocess.Popen:
   """A small experiment in a process of its own, on one device. Compiled programs are kept, to save the tests' time."""
   environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache),
                  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
-  command = [sys.executable, str(HERE / "counting_run.py"), str(HERE / experiment), "--run_dir", str(run_dir)]
+  command = [sys.executable, str(HERE / "counting_run.py"), str(HERE / experiment), "--run_dir", str(run_dir), *arguments]
   with open(f"{run_dir}.log", "a", encoding="utf-8") as log:
     return subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=run_dir.parent)
 
@@ -94,23 +94,23 @@ MOMENTS = {
 }
 
 
-def killed_at(moments: dict, run_dir: Path, cache: Path, experiment: str = "small_run.py") -> Path:
+def killed_at(moments: dict, run_dir: Path, cache: Path, experiment: str = "small_run.py", *arguments: str) -> Path:
   """A run that was killed once at each of the moments, then left alone. A moment: run_dir -> whether it has come."""
   for name, met in moments.items():
-    process, deadline = start(run_dir, cache, experiment), time.time() + 600
+    process, deadline = start(run_dir, cache, experiment, *arguments), time.time() + 600
     while not met(run_dir):
       assert process.poll() is None, f"ended before the moment {name!r}:\n" + Path(f"{run_dir}.log").read_text()
       assert time.time() < deadline, name
       time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, f"too late to kill it {name}"
-  finish(run_dir, cache, experiment)
+  finish(run_dir, cache, experiment, *arguments)
   return run_dir
 
 
-def finish(run_dir: Path, cache: Path, experiment: str = "small_run.py") -> None:
+def finish(run_dir: Path, cache: Path, experiment: str = "small_run.py", *arguments: str) -> None:
   """Starts a run, or goes on with it, and waits for its end."""
-  assert start(run_dir, cache, experiment).wait(timeout=900) == 0, Path(f"{run_dir}.log").read_text()
+  assert start(run_dir, cache, experiment, *arguments).wait(timeout=900) == 0, Path(f"{run_dir}.log").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -118,14 +118,19 @@ def interrupted(tmp_path_factory, cache, uninterrupted):
   return killed_at(MOMENTS, tmp_path_factory.mktemp("killed") / "run", cache)
 
 
-@pytest.mark.parametrize("stage", ["base", "r1_zero"])
-def test_a_killed_run_ends_with_the_same_arrays(uninterrupted, interrupted, stage):
-  expected, found = arrays(uninterrupted, stage), arrays(interrupted, stage)
+def check_same_arrays(run_dir: Path, other: Path, stage: str) -> dict[str, np.ndarray]:
+  expected, found = arrays(run_dir, stage), arrays(other, stage)
   assert expected.keys() == found.keys()
-  assert sum("/params/" in name for name in expected) > 10
-  assert any("/reference/" in name for name in expected) == (stage == "r1_zero")
   for name, array in expected.items():
     assert array.dtype == found[name].dtype and array.tobytes() == found[name].tobytes(), name
+  return expected
+
+
+@pytest.mark.parametrize("stage", ["base", "r1_zero"])
+def test_a_killed_run_ends_with_the_same_arrays(uninterrupted, interrupted, stage):
+  expected = check_same_arrays(uninterrupted, interrupted, stage)
+  assert sum("/params/" in name for name in expected) > 10
+  assert any("/reference/" in name for name in expected) == (stage == "r1_zero")
 
 
 @pytest.mark.parametrize("name", ["metrics", "samples"])
@@ -152,16 +157,60 @@ def test_the_run_went_across_a_length_change_and_reference_replacements(uninterr
     assert kl[step] == 0 and kl[step + 3] > 0
 
 
-def test_nothing_is_compiled_after_the_first_step_of_a_phase(uninterrupted):
-  """A phase is a stage, or what it does at one maximum length; its first step is followed by its first evaluation."""
+def test_nothing_is_compiled_after_the_first_use_of_a_shape(uninterrupted):
+  """A shape comes with the stage, with the maximum length, and when the sampler's cache grows; the first step of a length is
+  followed by its first evaluation."""
   records = lines(uninterrupted)
   base = [r["test/compiled"] for r in records if r["stage"] == "base"]
   assert len(set(base)) == 1
-  by_step = {}
+  compiled, decoded = {}, {}
   for r in records:
-    if r["stage"] == "r1_zero":
-      by_step[r["step"]] = r["test/compiled"]  # the last line of a step: the evaluation, where there is one
-  assert by_step[0] > base[0] and by_step[2] > by_step[0], "the counter must count"
-  assert by_step[2] == by_step[4] == by_step[6]
-  assert by_step[8] > by_step[6]
-  assert by_step[8] == by_step[10] == by_step[12]
+    if r["stage"] == "r1_zero":  # the last line of a step: the evaluation, where there is one
+      compiled[r["step"]], decoded[r["step"]] = r["test/compiled"], r["test/decoded"]
+  assert compiled[0] > base[0] and compiled[2] > compiled[0], "the counter must count"
+  assert compiled[8] > compiled[6]
+  assert decoded[8] > decoded[6] > 1, "the cache must grow"
+  for steps in ((2, 4, 6), (8, 10, 12)):
+    for before, after in zip(steps, steps[1:], strict=False):
+      assert (compiled[after] == compiled[before]) == (decoded[after] == decoded[before])
+    assert decoded[steps[-2]] == decoded[steps[-1]], "some steps must need nothing new"
+
+
+# Sampling the next rollout while one trains
+
+
+AHEAD = {
+  "before its first checkpoint": reached("r1_zero", 3),
+  "when the update of a stale rollout is done": reached("r1_zero", 7),
+  "while a stale rollout is sampled": saved("r1_zero", 6),
+}
+
+
+@pytest.fixture(scope="module")
+def ahead(tmp_path_factory, cache, uninterrupted):
+  """Of the same base: left alone, once more, and killed."""
+  folder, arguments = tmp_path_factory.mktemp("ahead"), ("small_run.py", "--smoke", "--reuse", str(uninterrupted))
+  for name in ("whole", "again"):
+    finish(folder / name, cache, *arguments)
+  return folder / "whole", folder / "again", killed_at(AHEAD, folder / "killed", cache, *arguments)
+
+
+@pytest.mark.parametrize("which", [1, 2], ids=["again", "killed"])
+def test_sampling_ahead_repeats_bit_for_bit_even_if_it_is_killed(ahead, which):
+  whole, other = ahead[0], ahead[which]
+  check_same_arrays(whole, other, "r1_zero")
+  for name in ("metrics", "samples"):
+    assert timeless(lines(whole, name)) == timeless(lines(other, name))
+
+
+def test_rollouts_sampled_ahead_are_stale_by_one_rollout_except_behind_a_checkpoint(ahead, uninterrupted):
+  def updates(run_dir):
+    return {r["step"]: r for r in lines(run_dir) if r["stage"] == "r1_zero" and "policy/loss" in r}
+  found, expected = updates(ahead[0]), updates(uninterrupted)
+  stale = {step: r["rollout/staleness"] for step, r in found.items() if "rollout/staleness" in r}
+  assert stale == {1: 0, 3: 2, 5: 2, 7: 0, 9: 2, 11: 2}
+  assert {r["rollout/staleness"] for r in expected.values() if "rollout/staleness" in r} == {0}
+  # A stale rollout's ratio is to the policy that sampled it; a fresh one's is 1 until the policy moves.
+  assert abs(found[1]["policy/ratio"] - 1) < 1e-6 and abs(found[7]["policy/ratio"] - 1) < 1e-6
+  assert all(abs(found[step]["policy/ratio"] - 1) > 1e-6 for step in (3, 5, 9, 11))
+  assert all(np.isfinite(value) for r in found.values() for value in r.values() if isinstance(value, float))
