@@ -25,9 +25,10 @@ STANDS_ON = {
   "rewards": ["config"],
   "evaluation": ["config"],
   "curation": ["data", "rewards", "files"],
-  "stages": ["training", "sampling", "evaluation", "data", "rewards", "curation", "reports"],
-  "plan": ["stages"],
-  "launch": ["stages", "plan"],
+  "plan": ["training", "sampling"],
+  "stages": ["plan", "training", "sampling", "evaluation", "data", "rewards", "curation", "reports"],
+  "bench": ["stages"],
+  "launch": ["stages", "bench"],
   "__main__": ["launch"],
   "__init__": [],
   "experiments": ["stages"],
@@ -102,9 +103,9 @@ def test_imports_run_one_way():
   assert not wrong, "\n".join(wrong)
 
 
-def test_only_the_command_line_the_plan_and_experiments_see_the_stages():
+def test_only_the_command_line_its_verbs_and_experiments_see_the_stages():
   assert {folder for folder in STANDS_ON if "stages" in allowed(folder)} == {
-    "stages", "plan", "launch", "__main__", "experiments"}
+    "stages", "bench", "launch", "__main__", "experiments"}
 
 
 @pytest.mark.parametrize(("folder", "line"), [

@@ -43,8 +43,7 @@ def grpo_loss(logprobs, old_logprobs, ref_logprobs, advantages, mask, weights, *
     clip_low, clip_high: epsilon below and above 1, not negative; 1 or more below never binds. Python numbers.
     kl_coef: beta, not negative. A Python number.
     kl_estimator: K1, K2 or K3.
-    correction: [N, T] c_t, not in the papers (None: 1): what the policy term of a token counts for when the sampler's
-      probabilities are not the old policy's (truncated importance weights).
+    correction: [N, T] c_t, truncated importance weights of the sampler, see losses/correction.py; None: 1.
 
   Returns:
     (loss, metrics). All metrics are sums weighted by `weights`, so they add up over microbatches like the

@@ -24,11 +24,11 @@ from r1jax.data.templates import Template
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 from r1jax.models.config import Compute, ModelConfig
+from r1jax.plan.programs import sampler_programs
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import batch_parts
 from r1jax.stages.context import Context
-from r1jax.stages.programs import sampler_programs
 from r1jax.stages.rollout import Policy, Rollout
 from r1jax.training.metrics import RunLog
 

@@ -28,6 +28,7 @@ from r1jax.losses.correction import SamplerCorrection, sampler_correction
 from r1jax.losses.grpo import KLEstimator
 from r1jax.losses.reductions import Reduction
 from r1jax.models.config import Compute, ModelConfig
+from r1jax.plan.programs import rl_programs
 from r1jax.records import TrainState
 from r1jax.rewards.kinds import GENERAL, check_references
 from r1jax.rewards.language import check_target
@@ -39,7 +40,6 @@ from r1jax.sharding import batch_parts, put_batch
 from r1jax.stages.context import POLICY, Base, Context, Experiment
 from r1jax.stages.evaluate import HeldOut, evaluate
 from r1jax.stages.general import QUESTION_IDS_FROM, General, ModelRewards, load_model_rewards
-from r1jax.stages.programs import rl_programs
 from r1jax.stages.rollout import Policy, Rollout
 from r1jax.training.checkpoint import Checkpoints
 from r1jax.training.grpo import grpo_step

@@ -17,11 +17,11 @@ from r1jax.errors import InputError
 from r1jax.evaluation.calibration import label_metrics, pair_metrics
 from r1jax.losses.reward_model import RewardKind
 from r1jax.models.config import Compute, ModelConfig
+from r1jax.plan.programs import abstract_state, packed_rows, update_programs
 from r1jax.records import PackedRows
 from r1jax.sharding import batch_parts
 from r1jax.stages.context import DATA, REWARD_MODEL, Base, Context, Experiment
 from r1jax.stages.model_rewards import READS, ModelScorer, Whitening
-from r1jax.stages.programs import abstract_state, packed_rows, update_programs
 from r1jax.stages.supervised import train
 from r1jax.training.checkpoint import Checkpoints
 from r1jax.training.optimizer import AdamW

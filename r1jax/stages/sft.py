@@ -16,10 +16,10 @@ from r1jax.files import sha256_of
 from r1jax.losses.reductions import Reduction
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.params import abstract_params
+from r1jax.plan.programs import abstract_state, packed_rows, update_programs
 from r1jax.records import PackedRows
 from r1jax.sharding import batch_parts, put_batch
 from r1jax.stages.context import POLICY, Base, Context, Experiment
-from r1jax.stages.programs import abstract_state, packed_rows, update_programs
 from r1jax.stages.rollout import policy_params
 from r1jax.stages.supervised import train
 from r1jax.training.distill import distill_step, topk_logprobs
