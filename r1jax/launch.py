@@ -35,12 +35,17 @@ def load_experiment(path: str, smoke: bool, settings: list[str]):
     raise InputError(path, f"defines no `{name}`", f"An experiment file ends with {name} = Experiment(...).")
   if not isinstance(experiment, Experiment):
     raise InputError(path, f"`{name}` is {experiment!r}", f"An experiment file ends with {name} = Experiment(...).")
-  for setting in settings:
-    key, equals, value = setting.partition("=")
-    if not equals:
-      raise InputError(f"--set {setting}", "no '='", "Write --set field.name=value.")
+  for key, value in _pairs(settings):
     experiment = override(experiment, key, value)
   return experiment
+
+
+def _pairs(settings: list[str]) -> list[tuple[str, str]]:
+  """(field, value) of each FIELD=VALUE."""
+  for setting in settings:
+    if "=" not in setting:
+      raise InputError(f"--set {setting}", "no '='", "Write --set field.name=value.")
+  return [tuple(setting.split("=", 1)) for setting in settings]
 
 
 def _run(args) -> None:
@@ -83,10 +88,45 @@ def _score(args) -> None:
     print(summary(results, time.perf_counter() - start), file=sys.stderr)
 
 
-def _bench(args) -> None:
+def _bench_rewards(args) -> None:
   from r1jax.rewards.files import throughput
 
   print(json.dumps(throughput(_rows(args), args.kind, args.workers, args.seconds, args.repeats), indent=1))
+
+
+def _bench(args) -> None:
+  from r1jax import bench
+  from r1jax.files import write_atomically
+
+  file = args.json and Path(args.json)
+  if file and not file.parent.is_dir():
+    raise InputError(f"--json {file}", "its folder does not exist", "Make the folder, or name another file.")
+  found = bench.run(_bench_work(args), args.what, args.steps, args.memory)
+  text = json.dumps(found, indent=1)
+  print(text)
+  print(bench.table(found), file=sys.stderr)
+  if file:
+    write_atomically(file, text + "\n")
+
+
+def _bench_work(args):
+  """The bench.Work that is asked for; InputError for arguments that do not go together."""
+  from r1jax import bench
+
+  if (args.model is None) == (args.experiment is None):
+    raise InputError("--model, --experiment", "neither is given" if args.model is None else "both are given", "Give one.")
+  geometry = {name: getattr(args, name) for name in ("prompts", "group", "prompt_len", "completion_len")}
+  settings, stop_ids = _pairs(args.set), bench.ids_of(args.stop_ids) if args.stop_ids is not None else ()
+  if args.model is None:
+    given = [f"--{name}" for name, value in geometry.items() if value is not None]
+    if given:
+      raise InputError(", ".join(given), "given with --experiment", "The stage has its own: change it with --set.")
+    return bench.work_on_stage(load_experiment(args.experiment, args.smoke, []), args.stage, settings, stop_ids)
+  missing = [f"--{name}" for name, value in geometry.items() if value is None]
+  if missing or args.stage is not None or args.smoke:
+    raise InputError("--model", f"needs {', '.join(missing)}" if missing else "given with --stage or --smoke",
+                     "Give --model DIR with --prompts, --group, --prompt_len and --completion_len alone.")
+  return bench.work_on_model(args.model, **geometry, settings=settings, stop_ids=stop_ids)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,19 +154,47 @@ def _parser() -> argparse.ArgumentParser:
     '(HumanEval), or "test_list" (MBPP) instead of "answer". Writes {"id", "value", "parts", "status", "seconds"} for '
     "each row, in order, on stdout, and a summary on stderr. Nothing else is written. Kind code needs bubblewrap.")
   score.set_defaults(call=_score)
-  bench = verbs.add_parser(
-    "bench", help="time a part of r1jax on this machine",
-    description="Times what is named and writes JSON on stdout. rewards: rows a second that the verifiers judge, of a file "
-    "as `r1jax score` reads it, after a round that is not counted.")
-  bench.add_argument("what", choices=("rewards",))
-  bench.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
-  bench.set_defaults(call=_bench)
-  for verb in (score, bench):
+  rewards = _add_bench(verbs)
+  for verb in (score, rewards):
     verb.add_argument("--kind", required=True, choices=("maths", "code", "choice", "logic"))
     verb.add_argument("--answers", required=True, metavar="FILE.jsonl")
     verb.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     verb.add_argument("--seconds", type=float, default=5.0, help="deadline of a verdict (default: 5; code: 50 at least)")
   return parser
+
+
+def _add_bench(verbs) -> argparse.ArgumentParser:
+  """Adds the verb bench; the parser of `bench rewards`, which has options in common with score."""
+  bench = verbs.add_parser("bench", help="time a part of r1jax on this machine",
+                           description="Times what is named and writes JSON on stdout.")
+  parts = bench.add_subparsers(dest="what", required=True)
+  rewards = parts.add_parser(
+    "rewards", help="rows a second that the verifiers judge", description="Rows a second that the verifiers judge, of a "
+    "file as `r1jax score` reads it, after a round that is not counted.")
+  rewards.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
+  rewards.set_defaults(call=_bench_rewards)
+  for what, said in (("rollout", "sampling"), ("update", "reference log-probs, packing and update, on random responses"),
+                     ("step", "a whole GRPO step: sampling, reference log-probs, packing and update")):
+    part = parts.add_parser(what, help=said, description=f"Times {said}, phase by phase, after a step that is not counted. "
+                            "Prompts are random ids; without --stop_ids all responses have full length. JSON on stdout, a "
+                            "table on stderr. Give --model and the sizes, or --experiment and --stage for a stage's own.")
+    part.add_argument("--model", metavar="DIR", help="a hub folder: config.json and safetensors; needs no tokenizer")
+    part.add_argument("--prompts", type=int, metavar="P", help="prompts of a step")
+    part.add_argument("--group", type=int, metavar="G", help="responses to a prompt, at least 2")
+    part.add_argument("--prompt_len", type=int, metavar="N", help="tokens of a prompt")
+    part.add_argument("--completion_len", type=int, metavar="M", help="most tokens of a response")
+    part.add_argument("--experiment", metavar="FILE", help="an experiment file; its weights, or random ones")
+    part.add_argument("--stage", metavar="NAME", help="a GRPO stage of the experiment")
+    part.add_argument("--smoke", action="store_true", help="the experiment file's smallest variant")
+    part.add_argument("--stop_ids", metavar="IDS", help="ids that end a response, for example 3-66 or 2,7")
+    part.add_argument("--steps", type=int, default=5, metavar="K", help="timed steps (default: 5)")
+    part.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
+                      help="change a field of the stage (decoding.slots=64, microbatch_tokens=640), or of the experiment "
+                      "(compute.remat=dots, mesh.fsdp=2); may be repeated")
+    part.add_argument("--memory", action="store_true", help="sizes of XLA's temporaries too: compiles once more")
+    part.add_argument("--json", metavar="FILE", help="write the JSON into this file as well")
+    part.set_defaults(call=_bench)
+  return rewards
 
 
 def main(argv: list[str] | None = None) -> int:
