@@ -369,10 +369,12 @@ def _matmul_flops_per_second(mesh, dtype: str, rounds: int = 5) -> float:
 def _temporaries(work: Work, what: str, mesh) -> dict[str, float]:
   """MiB a device that XLA sets aside inside the programs at the longest length (of a dense cache), beside what they are
   given and what they return."""
-  decoding, wanted = work.stage.decoding, work.prompts * work.stage.group_size
-  sizes = [decoding.slots >> n for n in range(3) if decoding.slots % (batch_parts(mesh) << n) == 0]
-  slots = min(size for size in sizes if size >= min(wanted, decoding.slots))  # those that the sampler starts with
-  stage = dataclasses.replace(work.stage, decoding=dataclasses.replace(decoding, slots=slots))
+  decoding, devices = work.stage.decoding, batch_parts(mesh)
+  slots = decoding.slots  # as many as the sampler starts with
+  while slots % (2 * devices) == 0 and slots // 2 >= work.prompts * work.stage.group_size:
+    slots //= 2
+  stage = dataclasses.replace(work.stage, max_length=Schedule({0: work.max_length}),
+                              decoding=dataclasses.replace(decoding, slots=slots))
   experiment = dataclasses.replace(work.experiment, model=work.model, stages=(dataclasses.replace(stage, start=None),))
   lowered = experiment.stages[0].programs(experiment, mesh)
   names = [name for part in PARTS[what] for name in PROGRAMS[part]]
