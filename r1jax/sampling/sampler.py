@@ -37,7 +37,7 @@ class Decoding:
   rollouts alone; their log-probs are then those of the quantised policy.
   """
 
-  slots: int = 64
+  slots: int = 32
   segment: int = 32
   prefill_rows: int = 8
   prefill_chunk: int = 256
@@ -159,10 +159,10 @@ class _Run:
       yield finished
 
   def _fewer(self) -> int:
-    """Half the slots of now; 0 where the devices cannot share them, or at a quarter of those at the start: each number of
+    """Half the slots of now; 0 where the devices cannot share them, or at an eighth of those at the start: each number of
     slots has programs of its own."""
     rows = len(self.sequences)
-    return rows // 2 if rows % (2 * self.devices) == 0 and rows * 2 > self.most_rows // 2 else 0
+    return rows // 2 if rows % (2 * self.devices) == 0 and rows > self.most_rows // 8 else 0
 
   def _lengths(self) -> np.ndarray:
     return np.array([len(s.request.prompt) + s.sampled - 1 if s else 0 for s in self.sequences], np.int32)
