@@ -17,13 +17,13 @@ the 8 key/value heads). r1jax runs on one host today, so this file cannot be sta
 State: not run on a TPU. Checked and lowered from shapes alone, and its smoke variant run, on a CPU in every
 test run.
 
-Time, estimated and not measured: 4 minutes a step, 10,400 steps in 4 weeks; R1-Zero, a larger model, took
-68.5 s a step (198 h for 10,400: v2, appendix B.4.4). Half of it is sampling: batches do not refill slots, so
-a call lasts until its longest sample ends. A decode step reads 8.2 GB of bf16 weights and 32 rows of cache a
-chip (34 GB at 32,768) at 2.8 TB/s, 15 ms, x 31,744 tokens x 4 sampler calls a rollout / 16 steps: 120 s. The
-other half is padding: 512 rows of 32,768 slots whatever their length; 8 N flops a token with remat, 4 N for
-old and reference log-probs and three quarters as much again for attention (no block is skipped): 1.2e19 a
-step, 125 s at 40% of 512 x 459 Tflop/s. Refilled slots and packed updates are what will bring this down.
+Time, estimated and not measured, if every response were as long as can be: 4 minutes a step, 10,400 steps in 4
+weeks; R1-Zero, a larger model, took 68.5 s a step (198 h for 10,400: v2, appendix B.4.4). Half of it is
+sampling: a decode step reads 8.2 GB of bf16 weights and 32 slots of cache a chip (34 GB at 32,768) at 2.8 TB/s,
+15 ms, x 31,744 tokens x 8,192 responses / 2,048 slots / 16 steps: 120 s. The other half is update and scoring:
+512 sequences of 32,768 tokens; 8 N flops a token with remat, 4 N for old and reference log-probs and three
+quarters as much again for attention, no block of it skipped: 1.2e19 a step, 125 s at 40% of 512 x 459 Tflop/s.
+Both shrink with the responses: rows are packed, and slots refilled.
 Memory a chip at its worst, while sampling: 1 of state and reference, 7.6 of rollout weights, 32 to 64 of
 cache, of 95 GiB; in the update 20 of layer inputs.
 

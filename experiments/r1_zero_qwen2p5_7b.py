@@ -18,12 +18,12 @@ r1jax runs on one host today, so this file cannot be started on its slice yet.
 State: not run on a TPU. Checked and lowered from shapes alone, and its smoke variant run, on a CPU in every
 test run.
 
-Time, estimated and not measured: 60 s a step at 8,192 tokens, 160 s at 16,384; 10,000 steps in 9 days. Update
-and scoring: 512 rows padded to the maximum; 8 N flops a token with remat, 4 N for old and reference
-log-probs, a quarter more for attention: 4.8e17 a step at 8,192, 40 s at 40% of 64 x 459 Tflop/s. Sampling: a
-decode step reads 7.6 GB of bf16 weights and 32 rows of cache a chip (7.5 GB at 8,192) at 2.8 TB/s, 5.5 ms, x
-7,168 tokens x 8 sampler calls a rollout / 16 steps: 20 s, for a call lasts until its longest sample ends. At
-16,384 attention grows fourfold, the rest twofold.
+Time, estimated and not measured, if every response were as long as can be: 60 s a step at 8,192 tokens, 160 s
+at 16,384; 10,000 steps in 9 days. Update and scoring: 512 sequences of the maximum; 8 N flops a token with
+remat, 4 N for old and reference log-probs, a quarter more for attention: 4.8e17 a step at 8,192, 40 s at 40% of
+64 x 459 Tflop/s. Sampling: a decode step reads 7.6 GB of bf16 weights and 32 slots of cache a chip (7.5 GB at
+8,192) at 2.8 TB/s, 5.5 ms, x 7,168 tokens x 8,192 responses / 1,024 slots / 16 steps: 20 s. At 16,384 attention
+grows fourfold, the rest twofold. All shrinks with the responses: rows are packed, and slots refilled.
 Memory a chip at its worst, while sampling at 16,384: 1.9 of state and reference, 7.1 of rollout weights, 14
 to 28 of cache, of 95 GiB.
 
