@@ -139,7 +139,7 @@ class _Run:
     self.sequences: list[_Sequence | None] = [None] * rows
     kind = (self.config, self.mesh, sampler.compute.dtype, self.decoding.int8_cache, rows)
     if self.decoding.cache_tokens is None:
-      self.slots = DenseSlots(*kind)
+      self.slots = DenseSlots(*kind, most=max(longest + self.decoding.segment, self._prefill_shape(longest)[2]))
     else:
       pages = self.decoding.cache_tokens // self.decoding.page // self.devices * self.devices
       self.slots = PagedSlots(*kind, pages=pages, page=self.decoding.page)
@@ -229,7 +229,7 @@ class _Run:
     for other in chain(ahead, (s.prefix for s in self.queue)):
       if len(wanted) == self._prefill_rows():
         break
-      if other and other not in known and len(other) <= bucket(len(prefix)):
+      if other and other not in known and len(other) <= bucket(len(prefix), 32):
         wanted[other] = None
     self.stores.append(self._prefill(list(wanted)))
     return self.stores[-1]
@@ -237,11 +237,15 @@ class _Run:
   def _prefill_rows(self) -> int:
     return -(-self.decoding.prefill_rows // self.devices) * self.devices
 
+  def _prefill_shape(self, longest: int) -> tuple[int, int, int]:
+    """(tokens of a chunk, tokens of all chunks, slots of the store) for prefixes of up to `longest` tokens."""
+    chunk = min(self.decoding.prefill_chunk, bucket(longest, 32))
+    width = -(-longest // chunk) * chunk
+    return chunk, width, -(-bucket(width, 32) // self.decoding.page) * self.decoding.page  # whole pages
+
   def _prefill(self, prefixes: list[Prefix]) -> Prefilled:
-    longest = max(map(len, prefixes))
-    chunk = min(self.decoding.prefill_chunk, bucket(longest))
-    width, rows = -(-longest // chunk) * chunk, self._prefill_rows()
-    slots = -(-bucket(width) // self.decoding.page) * self.decoding.page  # whole pages
+    longest, rows = max(map(len, prefixes)), self._prefill_rows()
+    chunk, width, slots = self._prefill_shape(longest)
     tokens = np.zeros((rows, width), np.int32)
     for row, prefix in zip(tokens, prefixes, strict=False):
       row[:len(prefix)] = prefix

@@ -17,11 +17,12 @@ from r1jax.sharding import batch_parts, put_batch
 Prefix = tuple[int, ...]  # the tokens of a sequence that are in the cache when it starts
 
 
-def bucket(size: int, smallest: int = 32) -> int:
-  """The smallest of 32, 48, 64, 96, 128, 192, ... that is at least `size`: few shapes, and a third too much at most."""
+def bucket(size: int, smallest: int = 64) -> int:
+  """The smallest of 64, 128, 256, 384, 512, 768, 1024, ... that is at least `size`: few shapes, each a compilation, and for
+  long sequences a third too much at most. smallest: what it starts with instead of 64."""
   power = smallest
   while power < size:
-    if power * 3 // 2 >= size:
+    if power >= 256 and power * 3 // 2 >= size:
       return power * 3 // 2
     power *= 2
   return power
@@ -37,13 +38,14 @@ class Prefilled:
 
 @dataclass
 class DenseSlots:
-  """A row of slots for each of `rows` sequences, as long as a bucket of the longest."""
+  """A row of slots for each of `rows` sequences, as long as a bucket of the longest, and `most` at most."""
 
   config: ModelConfig
   mesh: Any
   dtype: str
   int8: bool
   rows: int
+  most: int
   slots: int = 0
   layers: tuple[dict, ...] = ()
   pending: list[tuple[int, Prefix]] = field(default_factory=list)
@@ -61,10 +63,10 @@ class DenseSlots:
 
   def _make_room(self, needed: int) -> None:
     if not self.layers:
-      self.slots = bucket(needed)
+      self.slots = min(bucket(needed), self.most)
       self.layers = generate.empty_cache(config=self.config, slots=(self.rows, self.slots), dtype=self.dtype, int8=self.int8)
     while self.slots < needed:  # from bucket to bucket, so that few programs are compiled
-      self.slots = bucket(self.slots + 1)
+      self.slots = min(bucket(self.slots + 1), self.most)
       self.layers = generate.lengthen(self.layers, slots=self.slots)
 
   def admit(self, prefilled: Callable[[Prefix], Prefilled]) -> None:
