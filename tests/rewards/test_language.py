@@ -136,10 +136,10 @@ UNITS = [
 @pytest.mark.parametrize("unit", UNITS)
 def test_linear_time_on_hostile_input(unit):
   text = unit * (1_000_000 // len(unit))
-  began = time.perf_counter()
+  began = time.process_time()  # not the clock: other processes may take their share of it
   value = language_reward(text, text, target="en")
   target_of(text)
-  assert 0.0 <= value <= 1.0 and time.perf_counter() - began < 8.0
+  assert 0.0 <= value <= 1.0 and time.process_time() - began < 8.0
 
 
 def test_another_language_without_pycld2_is_refused_clearly(monkeypatch):
