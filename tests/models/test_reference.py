@@ -21,8 +21,9 @@ from r1jax.models.huggingface import config_from_folder, export, load
 from r1jax.models.params import is_weight, shardings, weight_table
 from r1jax.models.rope import inverse_frequencies
 from r1jax.models.transformer import forward, head_weight, logits
+from r1jax.records import Request
 from r1jax.sampling.choice import Sampling
-from r1jax.sampling.generate import generate
+from r1jax.sampling.sampler import Decoding, Sampler
 from r1jax.sharding import MeshShape, make_mesh, put_batch
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
@@ -211,14 +212,11 @@ def test_smollm2_agrees_with_transformers(smollm2):
 
 def test_smollm2_generates_the_greedy_ids_of_transformers(smollm2):
   params, config, mesh, reference = smollm2
-  prompts = [reference[f"prompt_ids_{i}"] for i in range(3)]
-  lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-  rows = np.stack([np.pad(prompt, (lengths.max() - len(prompt), 0)) for prompt in prompts])
-  question_ids, rows, lengths = put_batch(mesh, (np.arange(3, dtype=np.uint32), rows, lengths))
+  requests = [Request(i, 0, tuple(reference[f"prompt_ids_{i}"].tolist()), 64) for i in range(3)]
+  sampler = Sampler(config, Compute(), mesh, Sampling(temperature=0.0), stop_ids=(2,), decoding=Decoding(slots=3))
   with jax.set_mesh(mesh):
-    rollouts = generate(
-      params, jax.random.key(0), question_ids, rows, lengths, config=config, compute=Compute(),
-      sampling=Sampling(temperature=0.0), group_size=1, max_new=64, stop_ids=(2,), pad_id=2)
-  tokens, mask = np.asarray(rollouts.tokens), np.asarray(rollouts.mask)
-  for i, prompt in enumerate(prompts):
-    np.testing.assert_array_equal(tokens[i][mask[i]], reference[f"greedy_ids_{i}"][len(prompt):])
+    episodes = [e for some in sampler.run(sampler.weights(params), jax.random.key(0), requests) for e in some]
+  for episode in episodes:
+    i, prompt = episode.request.question_id, episode.request.prompt
+    np.testing.assert_array_equal(episode.tokens, reference[f"greedy_ids_{i}"][len(prompt):])
+  assert len(episodes) == 3
