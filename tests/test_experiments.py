@@ -1,15 +1,12 @@
-"""Every experiment file is checked and lowered, its smoke variant runs, and bad input ends in one line.
+"""Every experiment file is checked and lowered, and bad input ends in one line. Smoke variants run in test_smoke.py.
 
 Lowering is from shapes alone: no weights, no data. Updates scan their layers, so that a 32B takes as long as a 1.5B; the
 sampler's programs are unrolled, and are lowered with four layers in every run of the tests, with all of them in slow ones.
 """
 
 import dataclasses
-import json
-import os
+import functools
 import pathlib
-import subprocess
-import sys
 
 import jax
 import pytest
@@ -18,7 +15,9 @@ from jax.sharding import AbstractMesh, AxisType
 from r1jax.errors import InputError
 from r1jax.launch import load_experiment, main
 from r1jax.models.params import shardings
+from r1jax.plan import programs
 from r1jax.sharding import MESH_AXES, ROLLOUT_RULES, TRAIN_RULES, MeshShape, make_mesh
+from r1jax.stages import draws
 from r1jax.stages.compare import Compare
 from r1jax.stages.context import Base
 from r1jax.stages.grpo import GRPO
@@ -30,8 +29,6 @@ LAYERS = 4
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.py"))
 DECLARED = ROOT / "experiments" / "r1_zero_qwen2p5_math_1p5b.py"
-# One device's worth of XLA optimisation buys nothing in a program that runs twice.
-QUICK_COMPILES = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
@@ -86,8 +83,16 @@ def cut(model):
   return dataclasses.replace(model, num_layers=min(LAYERS, model.num_layers))
 
 
+@pytest.fixture
+def lowered_once(monkeypatch):
+  """Stages that sample alike have the same programs, which are lowered once."""
+  once = functools.cache(programs.sampler_programs)
+  for module in (draws, programs):
+    monkeypatch.setattr(module, "sampler_programs", once)
+
+
 @each_file
-def test_every_program_lowers_on_eight_devices(file):
+def test_every_program_lowers_on_eight_devices(file, lowered_once):
   experiment = declared(file)
   stages = tuple(dataclasses.replace(stage, start=dataclasses.replace(stage.start, model=cut(stage.start.model)))
                  if isinstance(stage.start, Base) else stage for stage in experiment.stages)
@@ -96,21 +101,23 @@ def test_every_program_lowers_on_eight_devices(file):
 
 @pytest.mark.slow
 @each_file
-def test_every_program_lowers_with_all_its_layers(file):
+def test_every_program_lowers_with_all_its_layers(file, lowered_once):
   check_programs(declared(file))
 
 
 def check_programs(experiment):
-  mesh = mesh_of_eight(experiment)
+  mesh, read = mesh_of_eight(experiment), {}
   for stage in experiment.stages:
     # optax's AdamW takes powers by an integer count, which strict promotion forbids.
     with jax.numpy_dtype_promotion("standard"):
-      programs = stage.programs(experiment, mesh)
+      found = stage.programs(experiment, mesh)
     update, sampler = {"accumulate", "apply"}, {"prefill", "decode"}
     expected = {GRPO: update | sampler | {"logprobs"}, SFT: update, RewardModel: update | {"score"}, Compare: set()}
-    assert set(programs) == expected.get(type(stage), sampler)
-    for name, program in programs.items():
-      text = program.as_text()
+    assert set(found) == expected.get(type(stage), sampler)
+    for name, program in found.items():
+      if program in read:
+        continue
+      read[program] = text = program.as_text()
       assert f"module @jit_{ {'score': 'scores', 'decode': 'decode_segment'}.get(name, name)} " in text
       # The layers of updates are scanned: unrolled, the 64 of the 32B would repeat the body as often. DeepSeek-V3 has two
       # scans. Those of the sampler are unrolled, and nothing else is.
@@ -128,35 +135,6 @@ def test_the_32b_uses_the_papers_numbers():
   assert (stage.questions_per_step, stage.group_size, stage.minibatches) == (32, 16, 16)
   assert stage.questions_per_step * stage.group_size * stage.minibatches == 8192
   assert stage.reference_every == 400 and stage.steps >= 10_000 and stage.max_length.values() == (32_768,)
-
-
-# Smoke variants
-
-
-@each_file
-def test_the_smoke_variant_runs(file, tmp_path):
-  run_dir = tmp_path / "run"
-  command = [sys.executable, "-m", "r1jax", "run", str(file), "--smoke", "--run_dir", str(run_dir)]
-  done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=tmp_path,
-                        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK_COMPILES})
-  assert done.returncode == 0, done.stderr
-  drawn = any(isinstance(stage, GRPO) for stage in load_experiment(str(file), smoke=True, settings=[]).stages)
-  assert str(run_dir / "summary.json") in done.stdout and (str(run_dir / "curves.png") in done.stdout) == drawn
-  summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
-  assert summary["status"] == "finished"
-  experiment = load_experiment(str(file), smoke=True, settings=[])
-  assert list(summary["stages"]) == [stage.name for stage in experiment.stages]
-  for stage in experiment.stages:
-    result = summary["stages"][stage.name]
-    if isinstance(stage, GRPO | SFT):
-      assert result["steps"] == stage.steps
-    if isinstance(stage, GRPO):
-      for when in ("before", "after"):
-        assert 0 <= result[when]["eval/pass_at_1"] <= 1
-        assert result[when]["eval/samples"] == stage.held_out.questions * stage.held_out.samples
-  lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-  assert all(line.get("policy/loss", 0.0) is not None for line in lines)  # NaN is written as null
-  assert (run_dir / "curves.png").exists() == drawn
 
 
 # Bad input: exit status 2, one line that names the field, the value and the remedy, and nothing left behind
