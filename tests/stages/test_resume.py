@@ -180,9 +180,8 @@ def test_nothing_is_compiled_after_the_first_use_of_a_shape(uninterrupted):
 
 
 AHEAD = {
-  "before its first checkpoint": reached("r1_zero", 3),
-  "when the update of a stale rollout is done": reached("r1_zero", 7),
-  "while a stale rollout is sampled": saved("r1_zero", 6),
+  "before its first checkpoint, a stale rollout trained on": reached("r1_zero", 3),
+  "behind a checkpoint, while a stale rollout is sampled": reached("r1_zero", 7),
 }
 
 
