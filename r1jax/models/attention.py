@@ -25,18 +25,18 @@ def visible(q_positions, k_positions, q_segments=None, k_segments=None) -> jax.A
 
 
 def attend_causally(q, k, v, positions, segment_ids, chunk: int, scale: float | None = None) -> jax.Array:
-  """attend() of whole rows to themselves: q [B, T, H, h], k [B, T, K, h], v [B, T, K, u] -> [B, T, H, u].
+  """softmax(scale q k^T) v of whole rows: q [B, T, H, h], k [B, T, K, h], v [B, T, K, u] -> [B, T, H, u].
+
+  Query head i reads key/value head i // G. scale: None is h^-1/2. Scores and softmax are float32.
 
   positions, segment_ids: [B, T], segment_ids may be None; the slots of a segment are in the order of its positions, so a
-  query needs the keys up to its own slot. At most `chunk` queries (rounded up to 8) are taken at a time, with the keys up to the end of their span
+  query needs the keys up to its own slot. `chunk` queries are taken at a time, with the keys up to the end of their span
   (1 / SPANS of the row), and their scores are made again in the backward pass: memory is linear in T. A query that sees
   nothing (padding) gives zeros and no gradient.
   """
   B, T, H, h = q.shape
   K = k.shape[2]
-  n = -(-T // chunk)
-  chunk = -(-T // n)
-  chunk = min(T, -(-chunk // 8) * 8)  # n blocks alike, so that no block is mostly padding
+  chunk = min(chunk, T)
   n = -(-T // chunk)
   batch, _, heads, _ = jax.typeof(q).sharding.spec
   pad = n * chunk - T
@@ -45,28 +45,23 @@ def attend_causally(q, k, v, positions, segment_ids, chunk: int, scale: float | 
     return jnp.pad(x, [(0, 0), (0, pad)] + [(0, 0)] * (x.ndim - 2), constant_values=value) if pad else x
 
   q = padded(q).reshape(B, n, chunk, K, H // K, h, out_sharding=jax.P(batch, None, None, heads, None, None))
+  q = q.transpose(1, 0, 3, 4, 2, 5)  # [n, B, K, G, chunk, h]
   k, v = (padded(x).transpose(0, 2, 1, 3) for x in (k, v))  # [B, K, S, h]
   segments = jnp.zeros_like(positions) if segment_ids is None else segment_ids
-  out = _blocks(q.transpose(1, 0, 3, 5, 4, 2), k, v, padded(positions, -1), padded(segments),
-                float(h**-0.5 if scale is None else scale))
-  out = out.transpose(1, 0, 5, 2, 4, 3)  # [B, n, chunk, K, G, u]
+  out = _blocks(q, k, v, padded(positions, -1), padded(segments), float(h**-0.5 if scale is None else scale))
+  out = out.transpose(1, 0, 4, 2, 3, 5)  # [B, n, chunk, K, G, u]
   return out.reshape(B, n * chunk, H, v.shape[3], out_sharding=jax.P(batch, None, heads, None))[:, :T]
-
-
-# Scores are [S, G c], keys first: then no product needs them transposed, which on a CPU is a copy.
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _blocks(q, k, v, positions, segments, scale):
-  """q [n, B, K, h, G, c], k [B, K, n c, h], v [B, K, n c, u], positions and segments [B, n c] -> [n, B, K, u, G, c]."""
+  """q [n, B, K, G, c, h], k, v [B, K, n c, h], positions and segments [B, n c] -> [n, B, K, G, c, u]."""
   return _blocks_forward(q, k, v, positions, segments, scale)[0]
 
 
 def _spans(n: int) -> list[tuple[int, int]]:
-  """(first chunk, chunk after the last) of each span of n chunks: two chunks or more, where there are, as the memory of
-  blocks that no loop holds together is not shared."""
-  count = max(1, min(SPANS, n // 2))
-  edges = [round(i * n / count) for i in range(count + 1)]
+  """(first chunk, chunk after the last) of each span of n chunks."""
+  edges = sorted({round(i * n / SPANS) for i in range(SPANS + 1)})
   return list(zip(edges, edges[1:], strict=False))
 
 
@@ -77,9 +72,9 @@ def _by_chunk(x, n):
 
 
 def _scores(q, k, mask, scale):
-  """[B, K, S, G, c] float32, of mask [B, c, S]."""
-  scores = jnp.einsum("bksh,bkhgc->bksgc", k, q, preferred_element_type=jnp.float32) * scale
-  return jnp.where(mask.transpose(0, 2, 1)[:, None, :, None], scores, MASKED)
+  """[B, K, G, c, S] float32."""
+  scores = jnp.einsum("bkgch,bksh->bkgcs", q, k, preferred_element_type=jnp.float32) * scale
+  return jnp.where(mask[:, None, None], scores, MASKED)
 
 
 def _over_span(f, carry, *arrays):
@@ -90,67 +85,63 @@ def _over_span(f, carry, *arrays):
   return carry, jax.tree.map(lambda x: x[None], out)
 
 
-def _joined(parts):
-  return jnp.concatenate(parts) if len(parts) > 1 else parts[0]
-
-
 def _blocks_forward(q, k, v, positions, segments, scale):
-  n, chunk = q.shape[0], q.shape[5]
+  n, chunk = q.shape[0], q.shape[4]
   q_positions, q_segments = _by_chunk(positions, n), _by_chunk(segments, n)
-  values = v.transpose(0, 1, 3, 2)  # [B, K, u, S]
   outs, norms = [], []
   for first, last in _spans(n):
     end = last * chunk
 
     def block(_, chunked, end=end):
-      # With the barrier the mask is not a constant of the loop over layers, which would be made and kept for all heads.
-      q, q_positions, q_segments = jax.lax.optimization_barrier(chunked)
+      q, q_positions, q_segments = chunked
       mask = visible(q_positions, positions[:, :end], q_segments, segments[:, :end])
       scores = _scores(q, k[:, :, :end], mask, scale)
       # Not below MASKED / 2, so that exp is 0 for all that is masked, even where everything is.
-      top = jnp.maximum(jnp.max(scores, axis=2), MASKED / 2)
-      weights = jnp.exp(scores - top[:, :, None])
-      total = jnp.sum(weights, axis=2)
+      top = jnp.maximum(jnp.max(scores, axis=-1), MASKED / 2)
+      weights = jnp.exp(scores - top[..., None])
+      total = jnp.sum(weights, axis=-1)
       total = jnp.where(total > 0, total, 1.0)
-      out = jnp.einsum("bkus,bksgc->bkugc", values[..., :end], weights.astype(v.dtype), preferred_element_type=jnp.float32)
-      return None, ((out / total[:, :, None]).astype(q.dtype), top + jnp.log(total))
+      out = jnp.einsum("bkgcs,bksu->bkgcu", weights.astype(v.dtype), v[:, :, :end], preferred_element_type=jnp.float32)
+      return None, ((out / total[..., None]).astype(q.dtype), top + jnp.log(total))
 
     _, (out, norm) = _over_span(block, None, q[first:last], q_positions[first:last], q_segments[first:last])
     outs.append(out)
     norms.append(norm)
-  out, norm = (checkpoint_name(_joined(x), "attention") for x in (outs, norms))
+  out, norm = (checkpoint_name(jnp.concatenate(x) if len(x) > 1 else x[0], "attention") for x in (outs, norms))
   return out, (q, k, v, positions, segments, out, norm)
 
 
 def _blocks_backward(scale, kept, gradient):
   q, k, v, positions, segments, out, norm = kept
-  n, chunk = q.shape[0], q.shape[5]
+  n, chunk = q.shape[0], q.shape[4]
+  q_positions, q_segments = _by_chunk(positions, n), _by_chunk(segments, n)
   # What the softmax's normalisation takes off: sum_s p_s dp_s = out . d out.
-  mean = jnp.sum(gradient.astype(jnp.float32) * out.astype(jnp.float32), axis=3)
-  queries = (q, gradient, *(x.transpose(0, 1, 2, 4, 5, 3) for x in (q, gradient)), _by_chunk(positions, n),
-             _by_chunk(segments, n), norm, mean)
-  keys = k.transpose(0, 1, 3, 2)  # [B, K, h, S]
-  to_k, to_v = (jnp.zeros(x.shape, jnp.float32, out_sharding=jax.P(*jax.typeof(x).sharding.spec)) for x in (k, v))
+  mean = jnp.sum(gradient.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)
+  to_k, to_v = (jnp.zeros(x.shape, jnp.float32, out_sharding=jax.typeof(x).sharding.spec) for x in (k, v))
   to_qs = []
   for first, last in _spans(n):
     end = last * chunk
 
     def block(carry, chunked, end=end):
       to_k, to_v = carry
-      q, gradient, q_rows, gradient_rows, q_positions, q_segments, norm, mean = jax.lax.optimization_barrier(chunked)
+      q, q_positions, q_segments, norm, gradient, mean = chunked
       mask = visible(q_positions, positions[:, :end], q_segments, segments[:, :end])
-      weights = jnp.exp(_scores(q, k[:, :, :end], mask, scale) - norm[:, :, None])
-      slope = jnp.einsum("bksu,bkugc->bksgc", v[:, :, :end], gradient, preferred_element_type=jnp.float32)
-      slope = weights * (slope - mean[:, :, None]) * scale
+      weights = jnp.exp(_scores(q, k[:, :, :end], mask, scale) - norm[..., None])
+      slope = jnp.einsum("bkgcu,bksu->bkgcs", gradient, v[:, :, :end], preferred_element_type=jnp.float32)
+      slope = weights * (slope - mean[..., None]) * scale
       weights, slope = jax.lax.optimization_barrier((weights.astype(v.dtype), slope.astype(q.dtype)))
-      to_v += jnp.einsum("bksgc,bkgcu->bksu", weights, gradient_rows, preferred_element_type=jnp.float32)
-      to_k += jnp.einsum("bksgc,bkgch->bksh", slope, q_rows, preferred_element_type=jnp.float32)
-      return (to_k, to_v), jnp.einsum("bkhs,bksgc->bkhgc", keys[..., :end], slope)
+      to_v += jnp.einsum("bkgcs,bkgcu->bksu", weights, gradient, preferred_element_type=jnp.float32)
+      to_k += jnp.einsum("bkgcs,bkgch->bksh", slope, q, preferred_element_type=jnp.float32)
+      return (to_k, to_v), jnp.einsum("bkgcs,bksh->bkgch", slope, k[:, :, :end])
 
-    (more_k, more_v), to_q = _over_span(block, (to_k[:, :, :end], to_v[:, :, :end]), *(x[first:last] for x in queries))
+    part = slice(first, last)
+    carry = to_k[:, :, :end], to_v[:, :, :end]
+    (more_k, more_v), to_q = _over_span(block, carry, *(x[part] for x in (
+      q, q_positions, q_segments, norm, gradient, mean)))
     to_k, to_v = to_k.at[:, :, :end].set(more_k), to_v.at[:, :, :end].set(more_v)
     to_qs.append(to_q)
-  return _joined(to_qs).astype(q.dtype), to_k.astype(k.dtype), to_v.astype(v.dtype), None, None
+  to_q = jnp.concatenate(to_qs) if len(to_qs) > 1 else to_qs[0]
+  return to_q.astype(q.dtype), to_k.astype(k.dtype), to_v.astype(v.dtype), None, None
 
 
 _blocks.defvjp(_blocks_forward, _blocks_backward)

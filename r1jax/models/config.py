@@ -146,8 +146,8 @@ class Compute:
 
   dtype: str = "float32"
   remat: str | None = None
-  attention_chunk: int = 64
-  logprob_chunk: int = 256
+  attention_chunk: int = 256
+  logprob_chunk: int = 512
 
   def __post_init__(self):
     if self.dtype not in DTYPES:
