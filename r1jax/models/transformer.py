@@ -24,11 +24,12 @@ from r1jax.sharding import BATCH, ROLLOUT_RULES, partition_spec
 POLICIES = {
   "nothing": jax.checkpoint_policies.nothing_saveable,
   "attention": jax.checkpoint_policies.save_only_these_names("attention"),
-  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  "dots": jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable, jax.checkpoint_policies.save_only_these_names("attention")),
 }
 
 
-FASTEST = {"cpu": "nothing"}  # of POLICIES, by platform
+FASTEST = {"cpu": "dots"}  # of POLICIES, by platform
 # Weights whose products have a backward pass of their own (linear.py), which takes them as they are stored.
 PRODUCTS = ("q", "k", "v", "o", "gate", "up", "down")
 
