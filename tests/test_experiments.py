@@ -169,6 +169,8 @@ JSONL = "stages.r1_zero.questions.path"
   (settings("stages.r1_zero.decoding.cache_tokens=64"), ["stages.r1_zero.decoding.cache_tokens", "64", "give at least"]),
   (settings("stages.r1_zero.correction=per_word"), ["stages.r1_zero.correction", "'per_word'", "per_sequence"]),
   (settings("stages.r1_zero.correction_limit=0"), ["stages.r1_zero.correction_limit", "0", "positive"]),
+  (settings("stages.r1_zero.correction=per_token", "stages.r1_zero.old_logprobs=sampler"),
+   ["stages.r1_zero.correction", "per_token", "old_logprobs=trainer"]),
   (settings("stages.r1_zero.ahead=true"), ["stages.r1_zero.ahead", "8 devices", "one device"]),
   (settings("stages.r1_zero.group_size=1"), ["stages.r1_zero.group_size", "1", "at least 2"]),
   (settings("stages.r1_zero.held_out.samples=0"), ["stages.r1_zero.held_out.samples", "0", "at least 1"]),

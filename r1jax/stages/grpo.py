@@ -90,7 +90,8 @@ class GRPO:
   reference_every: int = 400  # steps between replacements of the reference by the policy [N]
   old_logprobs: OldLogprobs = OldLogprobs.TRAINER  # ours
   mask_truncated: bool = False  # ours: leave truncated responses (always rewarded 0) out of the loss
-  correction: SamplerCorrection = SamplerCorrection.NONE  # of the sampler's probabilities by the trainer's (ours)
+  # Of the sampler's probabilities by the trainer's; a stale rollout's ratio is over the sampler's already (ours).
+  correction: SamplerCorrection = SamplerCorrection.NONE
   correction_limit: float = 2.0  # of its factors (ours)
   ahead: bool = False  # sample the next rollout while this one trains: its policy is then one rollout old (ours)
   decoding: Decoding = Decoding()
@@ -429,6 +430,9 @@ def _check_numbers(stage: GRPO, where: str) -> None:
   for name in ("kl_coef", "clip_low", "clip_high"):
     if getattr(stage, name) < 0:
       raise InputError(f"{where}.{name}", getattr(stage, name), "It must not be negative.")
+  if stage.correction is not SamplerCorrection.NONE and stage.old_logprobs is OldLogprobs.SAMPLER:
+    raise InputError(f"{where}.correction", stage.correction.value, "With old_logprobs=sampler the ratio is over the "
+                     "sampler's probabilities already: use none, or old_logprobs=trainer.")
   if stage.group_size < 2:
     raise InputError(f"{where}.group_size", stage.group_size, "A group of one has no advantage: use at least 2.")
   if stage.reduction is Reduction.CONSTANT and not stage.reduction_constant:
