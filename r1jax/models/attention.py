@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 MASKED = -1e30  # finite: a padding query sees nothing, and its softmax must not be NaN
-SPANS = 8  # of a row; each has a program of its own, which reads the keys up to the span's end
+SPANS = 4  # of a row; each has a program of its own, which reads the keys up to the span's end
 
 
 def visible(q_positions, k_positions, q_segments=None, k_segments=None) -> jax.Array:
@@ -36,8 +36,8 @@ def attend_causally(q, k, v, positions, segment_ids, chunk: int, scale: float | 
   """
   B, T, H, h = q.shape
   K = k.shape[2]
-  chunk = min(chunk, T)
   n = -(-T // chunk)
+  chunk = min(chunk, -(-T // n // 8) * 8)  # chunks alike, so that little of the last one is padding
   batch, _, heads, _ = jax.typeof(q).sharding.spec
   pad = n * chunk - T
 
