@@ -4,7 +4,7 @@ A rule compares the mean of the last RECENT steps with that of the SPAN steps th
 it exceeds both a size of its own and NOISE standard errors, which are estimated from the differences of neighbours: rewards
 of small batches are noisy, and an alert that cries wolf is switched off. All thresholds are ours.
 """
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,8 +12,8 @@ import numpy as np
 from r1jax.reports.run import Run, Series
 from r1jax.reports.words import is_repetitive, leaves_language
 
-RECENT, SPAN = 20, 60  # steps
-NEAR, FAR = (40,), (40, 160, 640)  # lags in steps: of sudden changes, and of slow ones too
+RECENT, SPAN = 20, 30  # steps
+LAGS = (30, 160, 640)  # steps: of sudden changes, and of slow ones
 NOISE = 4.0  # standard errors
 HOLDS = 6  # steps through which a condition has to hold
 FEW = 8  # points from which on noise can be estimated
@@ -111,7 +111,7 @@ def _hacking(log: StageLog) -> tuple[int, str] | None:
       if rewards is None or judge is None:
         continue
       at = np.union1d(rewards[0], judge[0])
-      for lag in FAR:
+      for lag in LAGS:
         _, _, up, up_error = change(rewards, at, lag)
         new, old, down, down_error = change(judge, at, lag)
         least = 0.05 if len(judge[1]) >= FEW else 0.08
@@ -127,12 +127,12 @@ def _length(log: StageLog) -> tuple[int, str] | None:
     return None
   at, found = length[0], []
   changed = limit[0][1:][np.diff(limit[1]) != 0] if limit is not None else np.array([], int)
-  for lag in (40, 160):
+  for lag in LAGS[:2]:
     new, old, delta, error = change(length, at, lag)
     drifts = (np.abs(delta) >= 0.25 * old) & (np.abs(delta) >= NOISE * error)
     for step in changed:  # a new limit is meant to change the length
       drifts &= (at < step) | (at - lag - SPAN > step)
-    earns = _rising(accuracy, at, lag, 0.02) | _rising(log.get("reward/format"), at, lag, 0.05)
+    earns = _rising(accuracy, at, lag, 0.03) | _rising(log.get("reward/format"), at, lag, 0.05)
     known = ~np.isnan(change(accuracy, at, lag)[2])
     i = first(drifts & ~earns & known, at)
     if i is not None:
@@ -141,9 +141,9 @@ def _length(log: StageLog) -> tuple[int, str] | None:
 
 
 def _start(series: Series) -> float:
-  """The mean of a series over the first ten steps of its stage."""
+  """The mean of a series over the first ten steps of its stage, three points at least."""
   steps, values = series
-  return float(values[steps < steps[0] + 10].mean())
+  return float(values[:max(3, np.searchsorted(steps, steps[0] + 10))].mean())
 
 
 def _format(log: StageLog) -> tuple[int, str] | None:
@@ -203,11 +203,11 @@ def _entropy(log: StageLog) -> tuple[int, str] | None:
   if entropy is None or accuracy is None:
     return None
   at, found = entropy[0], []
-  for lag in FAR:
+  for lag in LAGS:
     new, old, delta, error = change(entropy, at, lag)
     level, _, rise, _ = change(accuracy, at, lag)
     low = (new <= 0.3 * old) & (-delta >= NOISE * error) & (level < 0.9) & ~np.isnan(rise)
-    i = first(low & ~_rising(accuracy, at, lag, 0.02), at)
+    i = first(low & ~_rising(accuracy, at, lag, 0.03), at)
     if i is not None:
       found.append((int(at[i]), f"entropy fell from {old[i]:.3g} to {new[i]:.3g}, accuracy stays at {level[i]:.2f}."))
   return min(found, default=None)
@@ -219,7 +219,7 @@ def _dead_groups(log: StageLog) -> tuple[int, str] | None:
     return None
   at = equal[0]
   share, level = window(equal, at, 0, RECENT)[0], window(accuracy, at, 0, SPAN)[0]
-  i = first((share >= 0.9) & (level < 0.9), at)
+  i = first((share >= 0.9) & (level < 0.9) & (at >= at[0] + RECENT), at)
   return None if i is None else (int(at[i]), f"{share[i]:.0%} of groups have one reward for all samples, accuracy is {level[i]:.2f}.")
 
 
@@ -253,11 +253,11 @@ def _not_a_number(log: StageLog) -> tuple[int, str] | None:
 RULES = (
   Rule("hacking", "A reward model is being hacked",
        "A reward model's part rises by 0.1 or more while rule accuracy, held-out pass@1 or the true preference falls by 0.05 or "
-       "more (0.08 where it has fewer than 8 values), against 40, 160 or 640 steps before.",
+       "more (0.08 where it has fewer than 8 values), against 30, 160 or 640 steps before.",
        "Stop the stage before that step; use the model reward for fewer steps (the paper: the last 400 of 1,700), lower its "
        "weight, refresh the reference more often, or train the reward model on samples of this policy.", _hacking),
   Rule("length", "Length drifts without accuracy",
-       "Mean length changes by a quarter or more against 40 or 160 steps before, while accuracy rises by less than 0.02 and format "
+       "Mean length changes by a quarter or more against 30 or 160 steps before, while accuracy rises by less than 0.03 and format "
        "by less than 0.05; not counted until a change of the maximum length is that far back.",
        "Read samples of both steps: padding, loops and hedging mean that length pays by itself. Look at the reduction "
        "(per response or per token), at truncation, and at mask_truncated.", _length),
@@ -277,8 +277,8 @@ RULES = (
        "Add the language part to the rewards, as the paper's first RL stage does, or expect it to cost readability (R1-Zero does "
        "this).", _language),
   Rule("entropy", "Entropy collapses",
-       "The policy's entropy falls to 30% or less of what it was 40, 160 or 640 steps before, accuracy is below 0.9 and has risen by "
-       "less than 0.02 since.",
+       "The policy's entropy falls to 30% or less of what it was 30, 160 or 640 steps before, accuracy is below 0.9 and has risen by "
+       "less than 0.03 since.",
        "Samples of a group are becoming one: raise clip_high, lower the learning rate, raise the temperature of rollouts, or mix in "
        "questions that are not solved yet.", _entropy),
   Rule("dead_groups", "Groups are dead",
@@ -307,15 +307,3 @@ def alerts_of_run(run: Run) -> list[Alert]:
     by_stage.setdefault(sample["stage"], []).append(sample)
   return [alert for stage, series in run.series.items() for alert in alerts(StageLog(stage, series, by_stage.get(stage, [])))]
 
-
-def rule(name: str) -> Rule:
-  """The rule of a name."""
-  return next(rule for rule in RULES if rule.name == name)
-
-
-def stages_with(found: Iterable[Alert]) -> dict[str, list[Alert]]:
-  """Alerts by stage."""
-  by_stage: dict[str, list[Alert]] = {}
-  for alert in found:
-    by_stage.setdefault(alert.stage, []).append(alert)
-  return by_stage
