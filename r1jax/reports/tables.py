@@ -57,7 +57,7 @@ def stage_table(run: Run) -> Table:
   rows = []
   for stage in run.stages:
     of = run.summary["stages"].get(stage, {})
-    status = "taken over" if of.get("taken_over") or of.get("reused") else of.get("status")
+    status = "taken over" if of.get("taken_over_from") else of.get("status")
     status = status or ("running or killed" if stage in run.series else "not begun")
     ends = [max((int(s[0][-1]) for s in run.series.get(stage, {}).values() if len(s[0])), default=None), of.get("steps")]
     wanted = run.stage_config(stage).get("steps")
@@ -139,7 +139,10 @@ def stage_seconds(run: Run) -> dict[str | None, float]:
   if found:
     return found
   for stage in run.stages:
-    seconds = run.summary["stages"].get(stage, {}).get("seconds")
+    of = run.summary["stages"].get(stage, {})
+    if of.get("taken_over_from"):
+      continue  # another run's time
+    seconds = of.get("seconds")
     seconds = float(seconds) if isinstance(seconds, int | float) else sum(phase_seconds(run, stage).values())
     if seconds:
       found[stage] = seconds

@@ -14,7 +14,7 @@ from r1jax.errors import InputError
 from r1jax.files import write_atomically
 from r1jax.models.huggingface import config_from_folder, load
 from r1jax.models.params import init_params, shardings
-from r1jax.reports.curves import draw_curves
+from r1jax.reports.draw import draw_curves
 from r1jax.sharding import ROLLOUT_RULES, TRAIN_RULES, make_mesh
 from r1jax.stages.context import POLICY, REWARD_MODEL, Base, Context, Experiment, with_tokens
 from r1jax.stages.reuse import stage_hash, take_over
