@@ -72,7 +72,7 @@ def window(series: Series, at: np.ndarray, lag: int, span: int) -> tuple[np.ndar
 
 
 def noise(series: Series) -> float:
-  """The standard deviation of single points around their trend, from the median difference of neighbours; 0 for few points."""
+  """The standard deviation of points around their trend, from the median difference of neighbours; 0 for few points."""
   values = series[1]
   return 0.0 if len(values) < FEW else float(1.4826 * np.median(np.abs(np.diff(values))) / np.sqrt(2))
 
@@ -154,10 +154,11 @@ def _format(log: StageLog) -> tuple[int, str] | None:
   wanted = min(start + 0.3, 0.9)
   recent, n = window(accuracy, at, 0, RECENT)
   error = noise(accuracy) / np.sqrt(np.maximum(n, 1))
-  learnt = (window(shape, at, 0, RECENT)[0] >= wanted) & (window(shape, at, 20, RECENT)[0] >= wanted) & (wanted >= start + 0.15)
+  now, then = (window(shape, at, lag, RECENT)[0] for lag in (0, 20))
+  learnt = (now >= wanted) & (then >= wanted) & (wanted >= start + 0.15)
   i = first(learnt & (recent - base < np.maximum(0.03, 2 * error)) & (recent < 0.9), at)
-  return None if i is None else (int(at[i]), f"format is up from {start:.2f} to {window(shape, at, 0, RECENT)[0][i]:.2f} and has "
-                                 f"stayed there, accuracy is at {recent[i]:.2f} where it began ({base:.2f}).")
+  return None if i is None else (int(at[i]), f"format is up from {start:.2f} to {now[i]:.2f} and stays there, accuracy is "
+                                 f"at {recent[i]:.2f} where it began ({base:.2f}).")
 
 
 def _share(log: StageLog, flag: Callable[[dict], bool], least: float) -> tuple[int, str] | None:
@@ -220,7 +221,8 @@ def _dead_groups(log: StageLog) -> tuple[int, str] | None:
   at = equal[0]
   share, level = window(equal, at, 0, RECENT)[0], window(accuracy, at, 0, SPAN)[0]
   i = first((share >= 0.9) & (level < 0.9) & (at >= at[0] + RECENT), at)
-  return None if i is None else (int(at[i]), f"{share[i]:.0%} of groups have one reward for all samples, accuracy is {level[i]:.2f}.")
+  return None if i is None else (
+    int(at[i]), f"{share[i]:.0%} of groups have one reward for all samples, accuracy is {level[i]:.2f}.")
 
 
 def _verifier(log: StageLog) -> tuple[int, str] | None:
@@ -252,45 +254,48 @@ def _not_a_number(log: StageLog) -> tuple[int, str] | None:
 
 RULES = (
   Rule("hacking", "A reward model is being hacked",
-       "A reward model's part rises by 0.1 or more while rule accuracy, held-out pass@1 or the true preference falls by 0.05 or "
-       "more (0.08 where it has fewer than 8 values), against 30, 160 or 640 steps before.",
-       "Stop the stage before that step; use the model reward for fewer steps (the paper: the last 400 of 1,700), lower its "
-       "weight, refresh the reference more often, or train the reward model on samples of this policy.", _hacking),
+       "A reward model's part rises by 0.1 or more while rule accuracy, held-out pass@1 or the true preference falls by "
+       "0.05 or more (0.08 where it has fewer than 8 values), against 30, 160 or 640 steps before.",
+       "Stop the stage before that step; use the model reward for fewer steps (the paper: the last 400 of 1,700), lower "
+       "its weight, refresh the reference more often, or train the reward model on samples of this policy.", _hacking),
   Rule("length", "Length drifts without accuracy",
-       "Mean length changes by a quarter or more against 30 or 160 steps before, while accuracy rises by less than 0.03 and format "
-       "by less than 0.05; not counted until a change of the maximum length is that far back.",
+       "Mean length changes by a quarter or more against 30 or 160 steps before, while accuracy rises by less than 0.03 "
+       "and format by less than 0.05; not counted until a change of the maximum length is that far back.",
        "Read samples of both steps: padding, loops and hedging mean that length pays by itself. Look at the reduction "
        "(per response or per token), at truncation, and at mask_truncated.", _length),
   Rule("format", "Format is learnt, accuracy is not",
-       "The format reward is 0.3 above its start (or at 0.9) and was so 20 steps before, while accuracy is within 0.03 of its start "
-       "and below 0.9.",
-       "Look at whether any group has a right answer (dead groups): the questions may be too hard for this model, the verifier "
-       "may refuse right answers (r1jax score), or the format weighs too much.", _format),
+       "The format reward is 0.3 above its start (or at 0.9) and was so 20 steps before, while accuracy is within 0.03 "
+       "of its start and below 0.9.",
+       "Look at whether any group has a right answer (dead groups): the questions may be too hard for this model, the "
+       "verifier may refuse right answers (r1jax score), or the format weighs too much.", _format),
   Rule("repetition", "Samples repeat themselves",
-       "20 percentage points more samples of 30 steps than at the start, three or more, have over half of the 4-grams of their last "
-       "200 words repeated, \"!!!!\", or twenty equal characters in a row.",
-       "Read them. Lower the learning rate or raise the KL coefficient; look at sampler_gap, for a sampler that disagrees with the "
-       "trainer ends like this; make sure that truncated samples are not rewarded.", _repetition),
+       "20 percentage points more samples of 30 steps than at the start, three or more, have over half of the 4-grams "
+       "of their last 200 words repeated, \"!!!!\", or twenty equal characters in a row.",
+       "Read them. Lower the learning rate or raise the KL coefficient; look at sampler_gap, for a sampler that "
+       "disagrees with the trainer ends like this; make sure that truncated samples are not rewarded.", _repetition),
   Rule("language", "Languages are mixed",
-       "25 percentage points more samples of 30 steps than at the start, three or more, mix Chinese and Latin script or are in "
-       "another one than their question; without samples: the language metric is 0.15 under its best, and under 0.48.",
-       "Add the language part to the rewards, as the paper's first RL stage does, or expect it to cost readability (R1-Zero does "
-       "this).", _language),
+       "25 percentage points more samples of 30 steps than at the start, three or more, mix Chinese and Latin script or "
+       "are in another one than their question; without samples: the language metric is 0.15 under its best, and under "
+       "0.48.",
+       "Add the language part to the rewards, as the paper's first RL stage does, or expect it to cost readability "
+       "(R1-Zero does this).", _language),
   Rule("entropy", "Entropy collapses",
-       "The policy's entropy falls to 30% or less of what it was 30, 160 or 640 steps before, accuracy is below 0.9 and has risen by "
-       "less than 0.03 since.",
-       "Samples of a group are becoming one: raise clip_high, lower the learning rate, raise the temperature of rollouts, or mix in "
-       "questions that are not solved yet.", _entropy),
+       "The policy's entropy falls to 30% or less of what it was 30, 160 or 640 steps before, accuracy is below 0.9 and "
+       "has risen by less than 0.03 since.",
+       "Samples of a group are becoming one: raise clip_high, lower the learning rate, raise the temperature of "
+       "rollouts, or mix in questions that are not solved yet.", _entropy),
   Rule("dead_groups", "Groups are dead",
        "In 90% or more of the groups of 20 steps all samples have the same reward, while accuracy is below 0.9.",
-       "No advantage, nothing is learnt: take easier or better graded questions, larger groups, or filter out questions that are "
-       "always or never solved.", _dead_groups),
+       "No advantage, nothing is learnt: take easier or better graded questions, larger groups, or filter out questions "
+       "that are always or never solved.", _dead_groups),
   Rule("verifier", "Verifiers fail",
        "5% or more of the verdicts of 20 steps, three or more, timed out or crashed; their samples count as wrong.",
-       "Try the answers with `r1jax score`; raise verifier_seconds or verifier_workers, and check the sandbox.", _verifier),
+       "Try the answers with `r1jax score`; raise verifier_seconds or verifier_workers, and check the "
+       "sandbox.", _verifier),
   Rule("not_a_number", "Loss, gradient or reward is not a number",
        "policy/loss, policy/grad_norm or reward/mean is NaN or infinite in one step or more.",
-       "Resume from the checkpoint before; look at the learning rate, the precision, and at samples of that step.", _not_a_number),
+       "Resume from the checkpoint before; look at the learning rate, the precision, and at samples of that "
+       "step.", _not_a_number),
 )
 
 
@@ -305,5 +310,6 @@ def alerts_of_run(run: Run) -> list[Alert]:
   by_stage: dict[str, list[dict]] = {}
   for sample in run.samples:
     by_stage.setdefault(sample["stage"], []).append(sample)
-  return [alert for stage, series in run.series.items() for alert in alerts(StageLog(stage, series, by_stage.get(stage, [])))]
+  stages = [StageLog(stage, series, by_stage.get(stage, [])) for stage, series in run.series.items()]
+  return [alert for log in stages for alert in alerts(log)]
 

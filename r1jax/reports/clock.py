@@ -1,7 +1,7 @@
 """The clock of a run: which process ran when and on how many chips, so that what a killed process spent is counted too.
 
-RUN_DIR/processes.jsonl is only appended to, never cut back as metrics.jsonl is when a run resumes. A line:
-{"process": name, "at": Unix seconds, "stage": name or null, "chips": number, "device": kind, "event": began, alive or ended}.
+RUN_DIR/processes.jsonl is only appended to, never cut back as metrics.jsonl is when a run resumes. A line: {"process": name,
+"at": Unix seconds, "stage": name or null, "chips": number, "device": kind, "event": began, alive or ended}.
 """
 import json
 import os

@@ -22,13 +22,14 @@ from r1jax.reports.measures import add_measures, length_changes, reference_repla
 from r1jax.reports.panels import ACCURACY, LENGTH, Panel, lines_of
 from r1jax.reports.run import Run, Series, read_run
 
-OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # without yellow and black: too faint on a ground
+OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # yellow and black are too faint on a ground
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 INK, GRID, GROUND = "#1b1c1d", "#d9dadb", "#fdfdfc"  # light; CSS variables of these names in the SVG
 BINS, SAMPLED_BINS = 300, 60  # points of a line: of a metric, of what few samples tell
 STYLE = {
-  "svg.fonttype": "none", "font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK,
-  "ytick.color": INK, "grid.color": GRID, "axes.facecolor": GROUND, "figure.facecolor": GROUND, "axes.grid": True,
+  "svg.fonttype": "none", "font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
+  "xtick.color": INK, "ytick.color": INK,
+  "grid.color": GRID, "axes.facecolor": GROUND, "figure.facecolor": GROUND, "axes.grid": True,
   "axes.spines.top": False, "axes.spines.right": False, "legend.fontsize": 8, "legend.framealpha": 0.8,
   "legend.facecolor": GROUND, "legend.edgecolor": "none", "path.simplify_threshold": 0.5,
 }
@@ -129,8 +130,9 @@ def _finish(axes: Axes, panel: Panel, stage: str, groups: Sequence[Group], lines
   axes.set_ylabel(panel.unit)
   axes.set_xlabel("step (one policy update)" if panel.key != "loss" else "step")
   marks = _mark(axes, stage, groups) if panel.marked else 0
-  if lines * len(groups) + marks > 0:
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.17), ncols=1 if lines * len(groups) + marks < 5 else 2, borderpad=0.1,
+  entries = lines * len(groups) + marks
+  if entries:
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.17), ncols=1 if entries < 5 else 2, borderpad=0.1,
                 handlelength=2.4, labelspacing=0.25, columnspacing=1.0)
 
 

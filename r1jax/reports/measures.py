@@ -6,6 +6,7 @@ import numpy as np
 from r1jax.reports.run import Run, Series
 from r1jax.reports.words import KINDS, count_words, leaves_language
 
+_VERDICTS = ("scored", "unparsable", "timed_out", "crashed")
 _LEVEL = re.compile(r"eval/pass_at_1/level_(.+)")
 
 
@@ -24,16 +25,19 @@ def add_measures(run: Run) -> None:
   for stage, samples in by_stage.items():
     run.series.setdefault(stage, {}).update(_of_samples(samples))
   for series in run.series.values():
-    series.update({f"level/{found[1]}": values for name, values in list(series.items()) if (found := _LEVEL.fullmatch(name))})
-    counts = [series[f"verifier/{s}"][1] for s in ("scored", "unparsable", "timed_out", "crashed") if f"verifier/{s}" in series]
-    if len(counts) == 4:
+    levels = {name: _LEVEL.fullmatch(name) for name in series}
+    series.update({f"level/{found[1]}": series[name] for name, found in levels.items() if found})
+    counts = [series[f"verifier/{s}"][1] for s in _VERDICTS if f"verifier/{s}" in series]
+    if len(counts) == len(_VERDICTS) and len({len(count) for count in counts}) == 1:
       total = np.maximum(sum(counts), 1)
       series["verifier/failed"] = series["verifier/scored"][0], (counts[2] + counts[3]) / total
 
 
 def _of_samples(samples: list[dict]) -> dict[str, Series]:
   words = [count_words(s["response"]) for s in samples]
-  found = {f"words/{kind}": per_step(samples, [sum(w.get(word, 0) for word in of) for w in words]) for kind, of in KINDS.items()}
+  found = {}
+  for kind, of in KINDS.items():
+    found[f"words/{kind}"] = per_step(samples, [sum(w.get(word, 0) for word in of) for w in words])
   found["words/wait"] = per_step(samples, [w.get("wait", 0) for w in words])
   found["samples/left_language"] = per_step(samples, [
     leaves_language(str(s.get("question", "")), s["response"]) for s in samples])

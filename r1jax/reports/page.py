@@ -48,8 +48,9 @@ def report(paths: Sequence[Path], out: Path | None = None, price: float = tables
            chips: int | None = None) -> list[Path]:
   """Writes report.html and figures/*.png; what was written, the page first.
 
-  out: a folder; by default the run directory of a single run, and ./report for several. price: dollars a chip-hour. chips: of
-  runs whose log does not say. Raises InputError for a folder that holds no run, or a price or number that is none.
+  out: a folder; by default the run directory of a single run, and ./report for several. price: dollars a chip-hour. chips:
+  of runs, in place of what their logs say. Raises InputError for a folder that holds no run, or a price or number that is
+  none.
   """
   if not (np.isfinite(price) and price >= 0):
     raise InputError("--price", price, "Give dollars a chip-hour, at least 0.")
@@ -86,8 +87,8 @@ def _page(runs: Sequence[Run], main: list[str], drawn: list[str]) -> str:
   about = f"{len(chosen):,} of {total:,} logged samples, spread evenly over the steps of each stage."
   if read < total:
     about += f" Words and alerts count {read:,} of them (at most {MAX_SAMPLES:,} a run)."
-  links = [("alerts", "Alerts"), ("stages", "Stages"), *((_anchor(stage), stage) for stage in drawn), ("cost", "Cost, time, data"),
-           ("samples", "Samples")]
+  links = [("alerts", "Alerts"), ("stages", "Stages"), *((_anchor(stage), stage) for stage in drawn),
+           ("cost", "Cost, time, data"), ("samples", "Samples")]
   parts = {
     "title": escape(" · ".join(dict.fromkeys(run.name for run in runs))[:200]), "intro": _intro(runs),
     "css": (HERE / "page.css").read_text(encoding="utf-8"), "js": (HERE / "page.js").read_text(encoding="utf-8"),
@@ -106,8 +107,8 @@ def _intro(runs: Sequence[Run]) -> str:
   for run, label in zip(runs, labels_of(runs), strict=True):
     done = sum(stage.get("status") == "finished" for stage in run.summary["stages"].values())
     wall = sum(tables.stage_seconds(run).values())
-    rows.append([label, str(run.path), "" if run.seed is None else str(run.seed), f"{done} of {len(run.stages)} stages finished",
-                 tables.seconds_text(wall)])
+    rows.append([label, str(run.path), "" if run.seed is None else str(run.seed),
+                 f"{done} of {len(run.stages)} stages finished", tables.seconds_text(wall)])
   text += _table(tables.Table("Runs", ("run", "directory", "seed", "state", "wall time"), rows))
   for run, label in zip(runs, labels_of(runs), strict=True):
     if run.notes:
@@ -129,8 +130,9 @@ def _alerts(runs: Sequence[Run], found: Sequence[list[Alert]]) -> str:
                f"{escape(alert.message)}</p><p><b>What to do:</b> {escape(rule.action)}</p></div>")
     unseen = not any(panels_of([run], stage) for stage in run.series)
     if not alerts:
-      said = "nothing to look at: no metrics of RL or training." if unseen else f"none of the {len(RULES)} rules found anything."
-      text += f'<p class="fine">{escape(where + said if where else said.capitalize())}</p>'
+      said = "nothing to look at: no metrics of RL or training." if unseen else (
+        f"none of the {len(RULES)} rules found anything.")
+      text += f'<p class="fine">{escape(where + said if where else said[0].upper() + said[1:])}</p>'
   text += "<details><summary>The rules</summary>" + _table(tables.Table("Rules", ("alert", "when", "what to do"), [
     [rule.title, rule.definition, rule.action] for rule in RULES])) + "</details>"
   return text + "</section>"
@@ -142,8 +144,7 @@ def _tables_before(runs: Sequence[Run]) -> str:
     many = len(runs) > 1
     for run in group.runs:
       table = tables.stage_table(run)
-      text += _table(tables.Table(f"{table.title} of {labels_of(runs)[runs.index(run)]}" if many else table.title, table.header,
-                                  table.rows, table.about))
+      text += _table(table, f"{table.title} of {labels_of(runs)[runs.index(run)]}" if many else None)
     compared = tables.policy_table(group.runs)
     text += _table(compared, f"{compared.title}: {group.label}" if many else None) if compared else ""
   return text + "</section>"
@@ -171,10 +172,11 @@ def _stage_sections(runs: Sequence[Run], folder: Path) -> tuple[list[str], list[
       continue
     figures = []
     for panel in panels:
-      figures.append(_figure(panel, stage, groups, runs, folder / f"{_anchor(stage).removeprefix('stage-')}_{panel.key}.png"))
-      if lines_of(panel, runs, stage):
-        pictures.append(folder / f"{_anchor(stage).removeprefix('stage-')}_{panel.key}.png")
-    sections.append(f'<section id="{_anchor(stage)}"><h2>{escape(stage)}</h2><div class="grid">{"".join(figures)}</div></section>')
+      picture = folder / f"{_anchor(stage).removeprefix('stage-')}_{panel.key}.png"
+      figures.append(_figure(panel, stage, groups, runs, picture))
+      pictures += [picture] * (not missing(panel, runs, stage))
+    sections.append(f'<section id="{_anchor(stage)}"><h2>{escape(stage)}</h2><div class="grid">' + "".join(figures)
+                    + "</div></section>")
   return sections, pictures
 
 
@@ -201,25 +203,22 @@ def _numbers(panel: Panel, stage: str, runs: Sequence[Run]) -> str:
       series = run.get(stage, metric)
       if series is not None:
         values = series[1][~np.isnan(series[1])]
-        rows.append([f"{name}: {label}" if len(runs) > 1 else label, *map(float, (values[0], values[-1], values.min(), values.max()))])
-  return _table(tables.Table("", (metric_unit(panel), "first", "last", "least", "greatest"), rows))
-
-
-def metric_unit(panel: Panel) -> str:
-  """What a panel's numbers are, for the head of a table."""
-  return panel.unit or "value"
+        ends = map(float, (values[0], values[-1], values.min(), values.max()))
+        rows.append([f"{name}: {label}" if len(runs) > 1 else label, *ends])
+  return _table(tables.Table("", (panel.unit or "value", "first", "last", "least", "greatest"), rows))
 
 
 def _table(table: tables.Table, title: str | None = None) -> str:
   """A table that can be scrolled sideways, by keyboard too."""
   title = table.title if title is None else title
   greatest = {i: max((row[i] for row in table.rows if isinstance(row[i], int | float)), default=0) for i in table.bars}
-  body = "".join("<tr>" + "".join(_cell(value, greatest.get(i)) for i, value in enumerate(row)) + "</tr>" for row in table.rows)
+  cells = ["".join(_cell(value, greatest.get(i)) for i, value in enumerate(row)) for row in table.rows]
+  body = "".join(f"<tr>{row}</tr>" for row in cells)
   head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in table.header)
   caption = f"<caption>{escape(title)}</caption>" if title else ""
   about = f'<p class="about">{escape(table.about)}</p>' if table.about else ""
-  return (f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title or "numbers")}"><table>{caption}<thead><tr>{head}'
-          f"</tr></thead><tbody>{body}</tbody></table></div>{about}")
+  return (f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title or "numbers")}"><table>{caption}<thead>'
+          f"<tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{about}")
 
 
 def _cell(value: object, greatest: float | None) -> str:

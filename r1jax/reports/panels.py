@@ -34,14 +34,16 @@ RL_PANELS = (
     (f"words/{kind}", f"{kind}: {', '.join(words)}") for kind, words in KINDS.items()),
     "The paper's ten words and their Chinese counterparts, mean over logged samples.", marked=True, sampled=True),
   Panel("wait", "\"Wait\"", "times a response", (("words/wait", "wait and its counterparts"),),
-        "Mean over logged samples. Counterparts: 等等 (which can also mean \"and so on\"), 等一下, 且慢.", marked=True, sampled=True),
+        "Mean over logged samples. Counterparts: 等等 (which can also mean \"and so on\"), 等一下, 且慢.", marked=True,
+        sampled=True),
   Panel("difficulty", "Accuracy by difficulty", "share right", (("level/*", "level *"),), share=True, sampled=True),
   Panel("rewards", "Rewards by part", "mean", (("reward/*", "*"),), "Before weighting; `mean` is the weighted sum."),
   Panel("language", "Language consistency", "share", (
     ("eval/language", "in the question's language, held out"), ("reward/language", "in it, training samples"),
     ("samples/left_language", "logged samples that mix or leave it")), share=True),
   Panel("kl", "KL to the reference", "nats a token", (("policy/kl", "KL"),), marked=True),
-  Panel("entropy", "Entropy", "nats a token", (("policy/entropy", "entropy"), ("policy/nll", "-log-prob of what was sampled"))),
+  Panel("entropy", "Entropy", "nats a token", (
+    ("policy/entropy", "entropy"), ("policy/nll", "-log-prob of what was sampled"))),
   Panel("clip", "Clipped tokens", "share", (
     ("policy/clip_fraction_high", "above 1 + clip_high"), ("policy/clip_fraction_low", "below 1 - clip_low"),
     ("policy/clamped_fraction", "log-ratio clamped"))),

@@ -211,10 +211,11 @@ def time_table(run: Run) -> Table:
   rows, walls = [], stage_seconds(run)
   for stage in run.stages:
     phases, wall = phase_seconds(run, stage), walls.get(stage)
-    rows += [[stage, phase, seconds, seconds / sum(phases.values())] for phase, seconds in phases.items() if seconds >= 0.005]
-    if wall is not None and wall - sum(phases.values()) > 0.01 * wall:
-      rows.append([stage, "evaluation, checkpoints, compilation outside of phases, repeated steps" if phases else "all of it",
-                   wall - sum(phases.values()), ""])
+    inside = sum(phases.values())
+    rows += [[stage, phase, seconds, seconds / inside] for phase, seconds in phases.items() if seconds >= 0.005]
+    if wall is not None and wall - inside > 0.01 * wall:
+      other = "evaluation, checkpoints, start, steps done again" if phases else "all of it"
+      rows.append([stage, other, wall - inside, ""])
   if None in walls:
     rows.append(["between stages", "start, reading", walls[None], ""])
   return Table("Where the time went", ("stage", "phase", "seconds", "share of the phases"), rows,
@@ -236,16 +237,16 @@ def data_flow(run: Run) -> Table | None:
     rows += [[stage, "with", name, counts.pop(name)] for name in TOLD if name in counts]
     rows += [[stage, "dropped", reason.replace("_", " "), value]
              for reason, value in sorted(counts.items(), key=lambda item: -item[1]) if value]
-  return Table("Data flow", ("data set", "", "what", "number"), rows, "What stages made for one another; the reasons are those "
-               "of `datasets/STAGE.json`.", bars=(3,)) if rows else None
+  return Table("Data flow", ("data set", "", "what", "number"), rows, "What stages made for one another; the reasons are "
+               "those of datasets/STAGE.json.", bars=(3,)) if rows else None
 
 
 def words_table(run: Run, stages: Iterable[str]) -> Table | None:
   """The paper's words in the samples of RL stages."""
   rows = [[stage, *row] for stage in stages for row in word_table(run, stage) if row[1]]
   return Table("Reflective words", ("stage", "word", "occurrences", "a response, first tenth of steps", "last tenth"), rows,
-               f"Counted in {len(run.samples):,} of {run.samples_total:,} logged samples, whole words in English and Chinese; "
-               "words that never occur are left out.") if rows else None
+               f"Counted in {len(run.samples):,} of {run.samples_total:,} logged samples, whole words in English and their "
+               "Chinese counterparts; words that never occur are left out.") if rows else None
 
 
 def seconds_text(seconds: float | None) -> str:

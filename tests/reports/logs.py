@@ -5,13 +5,15 @@ import random
 
 import numpy as np
 
-WORDS = "we add the first number then look at what is left over so it must hold for every case in turn of them all".split()
+WORDS = ["we", "add", "the", "first", "number", "then", "look", "at", "what", "is", "left", "over",
+         "so", "it", "must", "hold", "for", "every", "case", "in", "turn", "of", "them", "all"]
 HAN = "我们先把两个数加起来再看看剩下多少所以它对每一种情况都成立"
 
 
 def text(rng: random.Random, words: int = 60) -> str:
   """A thought of random words and numbers, and an answer."""
-  return "<think> " + " ".join(rng.choice([*WORDS, str(rng.randint(2, 99))]) for _ in range(words)) + " </think> <answer> 7 </answer>"
+  thought = " ".join(rng.choice([*WORDS, str(rng.randint(2, 99))]) for _ in range(words))
+  return f"<think> {thought} </think> <answer> 7 </answer>"
 
 
 def looping(rng: random.Random) -> str:
@@ -24,7 +26,8 @@ def mixed(rng: random.Random) -> str:
   return "<think> " + " ".join(rng.choice([*WORDS, *HAN]) for _ in range(60)) + " </think> <answer> 7 </answer>"
 
 
-def healthy(seed: int, steps: int = 300, every: int = 1, noise: float = 0.03, kind: str = "learning") -> tuple[dict, list[dict]]:
+def healthy(seed: int, steps: int = 300, every: int = 1, noise: float = 0.03,
+            kind: str = "learning") -> tuple[dict, list[dict]]:
   """(metric -> values at steps 1, 1 + every, ..., samples) of a stage that goes well.
 
   kind: learning; flat (a reward that does not move); converged (all solved, as it was from the start).
@@ -72,7 +75,8 @@ def plant(failure: str, log: dict, samples: list[dict], onset: int, seed: int) -
     log["reward/format"] = 0.3 + 0.65 * up
     log["reward/accuracy"] = np.clip(0.06 + 0.02 * np.random.default_rng(seed).standard_normal(len(up)), 0, 1)
   elif failure == "entropy":
-    log["policy/entropy"] = np.where(frozen, log["policy/entropy"][~frozen][-5:].mean() * (1 - 0.9 * up), log["policy/entropy"])
+    before = log["policy/entropy"][~frozen][-5:].mean()
+    log["policy/entropy"] = np.where(frozen, before * (1 - 0.9 * up), log["policy/entropy"])
   elif failure == "dead_groups":
     log["reward/equal_groups"] = np.maximum(log["reward/equal_groups"], 0.97 * up)
     log["reward/accuracy"] = np.minimum(log["reward/accuracy"], 0.8)
@@ -90,8 +94,9 @@ def plant(failure: str, log: dict, samples: list[dict], onset: int, seed: int) -
 def write(run_dir, log: dict, samples: list[dict], stage: str = "r1_zero", **files: dict) -> None:
   """Writes a run directory; files: config, summary as JSON objects."""
   run_dir.mkdir(parents=True, exist_ok=True)
-  lines = [{"stage": stage, "step": int(step), **{
-    k: None if np.isnan(v[i]) else float(v[i]) for k, v in log.items() if k != "step"}} for i, step in enumerate(log["step"])]
+  columns = {k: [None if np.isnan(x) else float(x) for x in v] for k, v in log.items() if k != "step"}
+  lines = [{"stage": stage, "step": int(step), **{k: v[i] for k, v in columns.items()}}
+           for i, step in enumerate(log["step"])]
   (run_dir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
   (run_dir / "samples.jsonl").write_text("".join(
     json.dumps({"stage": stage, **sample}, ensure_ascii=False) + "\n" for sample in samples), encoding="utf-8")

@@ -5,7 +5,6 @@ import pathlib
 import numpy as np
 import pytest
 
-
 from r1jax.reports.alerts import RULES, StageLog, alerts, alerts_of_run, first, noise
 from r1jax.reports.run import read_run
 
@@ -81,7 +80,7 @@ def test_a_stage_without_the_metrics_has_no_alerts():
   assert alerts(StageLog("sft", dict.fromkeys(("reward/accuracy", "reward/format", "length/mean"), empty))) == []
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "experiments" / "results").rglob("metrics.jsonl")), ids=lambda f: f.parent.name)
+@pytest.mark.parametrize("file", sorted((ROOT / "experiments" / "results").rglob("metrics.jsonl")), ids=str)
 def test_nothing_is_found_in_the_runs_of_this_repository(file):
   assert alerts_of_run(read_run(file.parent)) == []
 
