@@ -25,6 +25,7 @@ from r1jax.reports.run import Run, Series, read_run
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # yellow and black are too faint on a ground
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 INK, GRID, GROUND = "#1b1c1d", "#d9dadb", "#fdfdfc"  # light; CSS variables of these names in the SVG
+WIDTH, HEIGHT = 4.6, 2.3  # inches of a figure, and of its axes
 BINS, SAMPLED_BINS = 300, 60  # points of a line: of a metric, of what few samples tell
 STYLE = {
   "svg.fonttype": "none", "font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
@@ -104,7 +105,7 @@ def draw(axes: Axes, panel: Panel, stage: str, groups: Sequence[Group]) -> list[
       remarks += [f"Lines are means over {bins} bins of steps."] * thinned
       if metric == "eval/pass_at_1" and len(found) == 1 and not several:
         _intervals(axes, group.runs, stage, ink)
-  _finish(axes, panel, stage, groups, len(lines))
+  _finish(axes, panel, stage, groups)
   return list(dict.fromkeys(remarks))
 
 
@@ -121,7 +122,7 @@ def _intervals(axes: Axes, runs: tuple[Run, ...], stage: str, ink: str) -> None:
       axes.vlines(low[0], low[1], high[1], color=ink, linewidth=1)
 
 
-def _finish(axes: Axes, panel: Panel, stage: str, groups: Sequence[Group], lines: int) -> None:
+def _finish(axes: Axes, panel: Panel, stage: str, groups: Sequence[Group]) -> None:
   """Scales, labels, marks and legend."""
   if panel.share:
     axes.set_ylim(-0.03, 1.03)
@@ -129,16 +130,25 @@ def _finish(axes: Axes, panel: Panel, stage: str, groups: Sequence[Group], lines
     axes.set_yscale("log", nonpositive="mask")
   axes.set_ylabel(panel.unit)
   axes.set_xlabel("step (one policy update)" if panel.key != "loss" else "step")
-  marks = _mark(axes, stage, groups) if panel.marked else 0
-  entries = lines * len(groups) + marks
-  if entries:
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.17), ncols=1 if entries < 5 else 2, borderpad=0.1,
-                handlelength=2.4, labelspacing=0.25, columnspacing=1.0)
+  if panel.marked:
+    _mark(axes, stage, groups)
+  _legend(axes)
 
 
-def _mark(axes: Axes, stage: str, groups: Sequence[Group]) -> int:
-  """A dashed line where the maximum length changes, a triangle where the reference is replaced; how many entries these make
-  in the legend."""
+def _legend(axes: Axes) -> None:
+  """The legend below the axes, in two columns where its labels are many and short."""
+  labels = axes.get_legend_handles_labels()[1]
+  if labels:
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.2), ncols=_columns(labels), borderpad=0.1, handlelength=2.4,
+                labelspacing=0.25, columnspacing=1.0)
+
+
+def _columns(labels: list[str]) -> int:
+  return 2 if len(labels) > 4 and max(map(len, labels)) <= 30 else 1
+
+
+def _mark(axes: Axes, stage: str, groups: Sequence[Group]) -> None:
+  """A dashed line where the maximum length changes, a triangle where the reference is replaced."""
   changes = sorted({change for group in groups for run in group.runs for change in length_changes(run, stage)})
   for i, (step, old, new) in enumerate(changes):
     axes.axvline(step, color=INK, linestyle=(0, (3, 3)), linewidth=0.9,
@@ -147,15 +157,19 @@ def _mark(axes: Axes, stage: str, groups: Sequence[Group]) -> int:
   if replaced:
     axes.plot(replaced, np.zeros(len(replaced)), "^", color=INK, markersize=4, clip_on=False, linestyle="none",
               transform=axes.get_xaxis_transform(), label="reference replaced")
-  return min(len(changes), 3) + bool(replaced)
 
 
 def figure_of(panel: Panel, stage: str, groups: Sequence[Group]) -> tuple[Figure, list[str]]:
-  """A figure of one panel and its remarks. Its height follows the legend's."""
+  """A figure of one panel and its remarks. Its height follows from the legend: to let savefig find out doubles its time."""
   with matplotlib.rc_context(STYLE):
-    figure = Figure(figsize=(4.6, 2.9))
+    figure = Figure(figsize=(WIDTH, HEIGHT))
     FigureCanvasAgg(figure)
-    remarks = draw(figure.add_axes((0.13, 0.17, 0.85, 0.8)), panel, stage, groups)
+    axes = figure.add_axes((0, 0, 1, 1))
+    remarks = draw(axes, panel, stage, groups)
+    legend = axes.get_legend()
+    below = 0.5 if legend is None else 0.48 + 0.155 * -(-len(legend.texts) // _columns([text.get_text() for text in legend.texts]))
+    figure.set_size_inches(WIDTH, HEIGHT + 0.08 + below)
+    axes.set_position((0.14, below / (HEIGHT + 0.08 + below), 0.84, HEIGHT / (HEIGHT + 0.08 + below)))
   return figure, remarks
 
 
@@ -164,7 +178,7 @@ def to_svg(figure: Figure, salt: str) -> str:
   text = io.StringIO()
   with matplotlib.rc_context({**STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
     warnings.filterwarnings("ignore", "Glyph")  # matplotlib's font may lack a letter that the reader's has
-    figure.savefig(text, format="svg", bbox_inches="tight", pad_inches=0.04, metadata={"Date": None, "Creator": None})
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
   svg = text.getvalue()
   svg = svg[svg.index("<svg"):]
   svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -180,7 +194,7 @@ def save_png(figure: Figure, path: Path) -> None:
   """The figure as a PNG, for a paper or a README."""
   with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "Glyph")
-    figure.savefig(path, dpi=150, bbox_inches="tight", pad_inches=0.05)
+    figure.savefig(path, dpi=150)
 
 
 def draw_curves(run_dir: Path) -> Path | None:

@@ -13,7 +13,7 @@ from r1jax.errors import InputError
 from r1jax.reports.clock import NAME as PROCESSES
 from r1jax.reports.clock import Process, processes
 
-MAX_SAMPLES = 40_000  # that are read; of more, a choice spread evenly over the file
+MAX_SAMPLES = 30_000  # that are read; of more, a choice spread evenly over the file
 Series = tuple[np.ndarray, np.ndarray]  # steps, values; NaN where the log has null
 
 

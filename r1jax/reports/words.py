@@ -19,17 +19,17 @@ _PATTERNS = {word: re.compile(rf"{word}(?<![^\W_]{word})(?![^\W_])", re.ASCII) f
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 _MARKUP = re.compile(r"</?[a-zA-Z_]+>|\\[a-zA-Z]+|\$[^$]*\$|```.*?```", re.DOTALL)
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ɏ]{2,}")  # one letter may be a variable
-_SAME = re.compile(r"!{4,}|([^\s\d.=_*#-])\1{19,}")  # rules, dots and zeros are long for good reasons
+_SAME = re.compile(r"([^\s\d.=_*#-])\1{19,}")  # rules, dots and zeros are long for good reasons
 MIXED = 0.1  # least share of both scripts in a response that counts as mixed: ours
 GRAM, TAIL, REPEATED = 4, 200, 0.5  # n-grams of the last TAIL words, of which more than this share is a repetition: ours
 
 
 def count_words(text: str) -> dict[str, int]:
   """How often each of the paper's words occurs, with its counterparts; words that do not occur are left out."""
-  text, found = text.lower(), {}
+  text, found, ascii_only = text.lower(), {}, text.isascii()
   for word, phrases in WORDS.items():
     count = len(_PATTERNS[word].findall(text)) if word in text else 0
-    count += sum(map(text.count, phrases))
+    count += 0 if ascii_only else sum(map(text.count, phrases))
     if count:
       found[word] = count
   return found
@@ -49,15 +49,20 @@ def script(text: str) -> str | None:
 
 def leaves_language(question: str, response: str) -> bool:
   """Whether a response mixes Chinese and Latin script, or is in the other one than its question."""
+  if question.isascii() and response.isascii():
+    return False  # most of the time there is nothing to look for
   asked, found = script(question), script(response)
   return found is not None and asked != "mixed" and found != (asked or found) or found == "mixed" and asked is None
 
 
 def is_repetitive(text: str) -> bool:
-  """Whether the text ends in a loop (over half of the 4-grams of its last 200 words, or Chinese characters, occurred before
-  among these), or has "!!!!" or twenty equal characters in a row."""
-  if _SAME.search(text):
+  """Whether the text has "!!!!", or ends in a loop: over half of the 4-grams of its last 200 words, or Chinese characters,
+  occurred before among these, or one of these has twenty equal characters in a row."""
+  if "!!!!" in text:
     return True
-  words = _HAN.sub(r" \g<0> ", text[-4_000:]).split()[-TAIL:]
+  end = text[-4_000:]
+  words = (end if end.isascii() else _HAN.sub(r" \g<0> ", end)).split()[-TAIL:]
+  if max(map(len, words), default=0) >= 20 and any(map(_SAME.search, words)):
+    return True
   grams = list(zip(*(words[i:] for i in range(GRAM)), strict=False))
   return len(grams) >= 20 and len(set(grams)) < (1 - REPEATED) * len(grams)
