@@ -49,11 +49,12 @@ def _pairs(settings: list[str]) -> list[tuple[str, str]]:
 
 
 def _run(args) -> None:
+  began = time.time()  # before the imports, which take seconds
   from r1jax.stages.runner import run_experiment
 
   experiment = load_experiment(args.experiment, args.smoke, args.set)
   run_dir = Path(args.run_dir or Path("runs") / (experiment.name + ("_smoke" if args.smoke else "")))
-  summary = run_experiment(experiment, run_dir, args.stage, args.reuse and Path(args.reuse))
+  summary = run_experiment(experiment, run_dir, args.stage, args.reuse and Path(args.reuse), began)
   for name, stage in summary["stages"].items():
     before, after = stage.get("before", {}), stage["after"]
     numbers = {k: (before[k], after[k]) for k in ("eval/pass_at_1", "eval/length", "eval/format") if k in before}

@@ -38,7 +38,7 @@ def choose(runs: Sequence[Run], most: int = MOST) -> list[tuple[int, dict]]:
     places = np.unique(np.linspace(0, len(samples) - 1, min(share, len(samples))).round().astype(int)) if share else ()
     found += [(number, samples[place]) for place in places]
   order = {stage: i for run in runs for i, stage in enumerate(run.stages)}
-  return sorted(found, key=lambda item: (item[0], order[item[1]["stage"]], item[1]["step"]))
+  return sorted(found, key=lambda item: (item[0], order.get(item[1]["stage"], len(order)), item[1]["step"]))
 
 
 def rows(chosen: Sequence[tuple[int, dict]]) -> list[dict]:

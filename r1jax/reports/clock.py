@@ -17,19 +17,22 @@ BEAT_SHARE = 0.004  # of an old one's age: what a kill leaves uncounted stays be
 
 
 class Clock:
-  """Writes the lines of this process while it is entered, in a thread of its own, for a step can take minutes."""
+  """Writes the lines of this process while it is entered, in a thread of its own, for a step can take minutes.
 
-  def __init__(self, run_dir: Path, chips: int, device: str):
+  began: when the process started to work for this run, Unix seconds; None: now.
+  """
+
+  def __init__(self, run_dir: Path, chips: int, device: str, began: float | None = None):
     self._file = Path(run_dir) / NAME
-    self._began = time.time()
+    self._began = time.time() if began is None else began
     self._about = {"chips": chips, "device": device}
     self._process = f"{self._began:.3f}-{os.getpid()}"
     self._stage: str | None = None
     self._stop, self._lock = threading.Event(), threading.Lock()
     self._thread = threading.Thread(target=self._beat, daemon=True)
 
-  def _write(self, event: str) -> None:
-    line = {"process": self._process, "at": round(time.time(), 3), "stage": self._stage, **self._about, "event": event}
+  def _write(self, event: str, at: float | None = None) -> None:
+    line = {"process": self._process, "at": round(time.time() if at is None else at, 3), "stage": self._stage, **self._about, "event": event}
     with self._lock, self._file.open("a", encoding="utf-8") as file:
       file.write(json.dumps(line) + "\n")
 
@@ -46,7 +49,8 @@ class Clock:
     if self._file.exists() and not self._file.read_bytes().endswith(b"\n"):
       with self._file.open("a", encoding="utf-8") as file:
         file.write("\n")  # a kill tore the last line: the next one must not be lost with it
-    self._write("began")
+    self._write("began", self._began)
+    self._write("alive")
     self._thread.start()
     return self
 

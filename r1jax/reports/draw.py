@@ -160,14 +160,15 @@ def _mark(axes: Axes, stage: str, groups: Sequence[Group]) -> None:
 
 
 def figure_of(panel: Panel, stage: str, groups: Sequence[Group]) -> tuple[Figure, list[str]]:
-  """A figure of one panel and its remarks. Its height follows from the legend: to let savefig find out doubles its time."""
+  """A figure of one panel and its remarks. Its height follows from the legend; letting savefig find it doubles the time."""
   with matplotlib.rc_context(STYLE):
     figure = Figure(figsize=(WIDTH, HEIGHT))
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     remarks = draw(axes, panel, stage, groups)
     legend = axes.get_legend()
-    below = 0.5 if legend is None else 0.48 + 0.155 * -(-len(legend.texts) // _columns([text.get_text() for text in legend.texts]))
+    labels = [text.get_text() for text in legend.texts] if legend else []
+    below = 0.48 + 0.155 * -(-len(labels) // _columns(labels))
     figure.set_size_inches(WIDTH, HEIGHT + 0.08 + below)
     axes.set_position((0.14, below / (HEIGHT + 0.08 + below), 0.84, HEIGHT / (HEIGHT + 0.08 + below)))
   return figure, remarks

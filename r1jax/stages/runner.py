@@ -74,12 +74,13 @@ def claim_run_dir(experiment: Experiment, run_dir: Path) -> None:
   write_atomically(file, json.dumps({"config": config, "hash": config_hash(experiment), "versions": versions}, indent=1))
 
 
-def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = None, reuse: Path | None = None) -> dict:
+def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = None, reuse: Path | None = None,
+                   began: float | None = None) -> dict:
   """Runs all stages, or up to and with stage `only`; the content of summary.json.
 
   Finished stages are skipped, a half-finished one resumes from its newest checkpoint. reuse: another run's directory;
-  stages that are finished there, and made there from the same configs, are taken over. Raises InputError before
-  anything is compiled.
+  stages that are finished there, and made there from the same configs, are taken over. began: when the process did (Unix
+  seconds), for its start is time of the run. Raises InputError before anything is compiled.
   """
   tokenizer = check_run(experiment)
   names = [stage.name for stage in experiment.stages]
@@ -98,7 +99,7 @@ def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = Non
     print(f"{name}: taken over from {reuse}", file=sys.stderr)
     _write_summary(run_dir, summary, names)
   root = jax.random.key(experiment.seed)
-  with jax.set_mesh(mesh), Clock(run_dir, mesh.size, mesh.devices.flat[0].device_kind) as clock:
+  with jax.set_mesh(mesh), Clock(run_dir, mesh.size, mesh.devices.flat[0].device_kind, began) as clock:
     for i, stage in enumerate(experiment.stages):
       if summary["stages"].get(stage.name, {}).get("status") != "finished":
         _check_inputs(experiment, stage, run_dir, summary)
