@@ -146,8 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     "run", help="run or resume an experiment",
     description="Runs the stages of an experiment file in order. A run directory that exists is resumed where it stood: "
     "finished stages are skipped, the half-finished one goes on from its newest checkpoint. Writes config.json, "
-    "metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/, datasets/, curves.png and summary.json into the run "
-    "directory.")
+    "metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/, datasets/, processes.jsonl, curves.png and summary.json into "
+    "the run directory.")
   run.add_argument("experiment", help="an experiment file, for example experiments/r1_zero_tiny.py")
   run.add_argument("--stage", help="stop after this stage")
   run.add_argument("--smoke", action="store_true", help="the file's smallest variant: seconds on a CPU")

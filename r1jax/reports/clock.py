@@ -32,7 +32,8 @@ class Clock:
     self._thread = threading.Thread(target=self._beat, daemon=True)
 
   def _write(self, event: str, at: float | None = None) -> None:
-    line = {"process": self._process, "at": round(time.time() if at is None else at, 3), "stage": self._stage, **self._about, "event": event}
+    line = {"process": self._process, "at": round(time.time() if at is None else at, 3), "stage": self._stage, **self._about,
+            "event": event}
     with self._lock, self._file.open("a", encoding="utf-8") as file:
       file.write(json.dumps(line) + "\n")
 

@@ -1,8 +1,9 @@
 """Draws panels, several runs over one another, as SVG for the page and as PNG.
 
 Matplotlib, because the same drawing is then the page's and a paper's, it needs no script, no network and no build step, and
-r1jax draws curves.png with it already. In the SVG, text stays text and the three colours of ink, grid and ground become
-CSS variables, so that one drawing serves light and dark. Line colours are Okabe and Ito's, with dashes beside them.
+curves.png is drawn with it too. In the SVG, text stays text, and ink, grid, ground and the one line colour that is too dark
+for a dark ground become CSS variables, so that one drawing serves light and dark. Line colours are Okabe and Ito's, with
+dashes beside them.
 """
 import io
 import re
@@ -185,7 +186,7 @@ def to_svg(figure: Figure, salt: str) -> str:
   svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
   svg = re.sub(r' id="[A-Za-z0-9]+(?:\.[a-z]+)?_\d+"', "", svg)  # of groups, nothing refers to them
   svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1)
-  for colour, name in ((INK, "ink"), (GRID, "grid"), (GROUND, "ground")):
+  for colour, name in ((INK, "ink"), (GRID, "grid"), (GROUND, "ground"), (OKABE_ITO[0], "blue")):
     svg = svg.replace(colour, f"var(--{name})")
   svg = re.sub(r" font-family: [^;]*;", "", svg)  # the page's
   return re.sub(r"\n\s*", "\n", svg)

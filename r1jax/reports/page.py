@@ -185,7 +185,8 @@ def _figure(panel: Panel, stage: str, groups: Sequence[Group], runs: Sequence[Ru
   title = f"<h3>{escape(panel.title)}</h3>"
   needs = missing(panel, runs, stage)
   if needs:
-    return f'<figure>{title}<p class="absent">Not in this log: {escape(", ".join(needs))}.</p></figure>'
+    said = f"Not in this log: {', '.join(needs)}. {panel.about}"
+    return f'<figure>{title}<p class="absent">{escape(said)}</p></figure>'
   figure, remarks = draw.figure_of(panel, stage, groups)
   draw.save_png(figure, picture)
   svg = draw.to_svg(figure, f"{stage} {panel.key}")
@@ -223,7 +224,8 @@ def _table(table: tables.Table, title: str | None = None) -> str:
 
 def _cell(value: object, greatest: float | None) -> str:
   if not isinstance(value, int | float):
-    return f"<td>{escape(str(value))}</td>"
+    long = ' class="long"' if len(str(value)) > 60 else ""
+    return f"<td{long}>{escape(str(value))}</td>"
   text = f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
   if greatest:
     width = round(160 * max(value, 0) / greatest)

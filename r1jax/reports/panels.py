@@ -36,11 +36,13 @@ RL_PANELS = (
   Panel("wait", "\"Wait\"", "times a response", (("words/wait", "wait and its counterparts"),),
         "Mean over logged samples. Counterparts: 等等 (which can also mean \"and so on\"), 等一下, 且慢.", marked=True,
         sampled=True),
-  Panel("difficulty", "Accuracy by difficulty", "share right", (("level/*", "level *"),), share=True, sampled=True),
+  Panel("difficulty", "Accuracy by difficulty", "share right", (("level/*", "level *"),),
+        "Of questions that carry a level, as MATH's do.", share=True, sampled=True),
   Panel("rewards", "Rewards by part", "mean", (("reward/*", "*"),), "Before weighting; `mean` is the weighted sum."),
   Panel("language", "Language consistency", "share", (
     ("eval/language", "in the question's language, held out"), ("reward/language", "in it, training samples"),
-    ("samples/left_language", "logged samples that mix or leave it")), share=True),
+    ("samples/left_language", "logged samples that mix or leave it")),
+        "The metric is 0.5 for a text without words, such as a formula.", share=True),
   Panel("kl", "KL to the reference", "nats a token", (("policy/kl", "KL"),), marked=True),
   Panel("entropy", "Entropy", "nats a token", (
     ("policy/entropy", "entropy"), ("policy/nll", "-log-prob of what was sampled"))),

@@ -95,7 +95,7 @@ def test_every_panel_shows_its_lines_or_names_what_it_needs(tmp_path):
   for panel in RL_PANELS:
     assert panel.title in page.text
   assert "Not in this log: rollout/occupancy, update/padding." in page.text
-  assert "Not in this log: level/*." in page.text
+  assert "Not in this log: level/*. Of questions" in page.text
 
 
 def test_what_is_missing_is_named_on_the_page(tmp_path):
