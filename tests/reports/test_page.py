@@ -21,12 +21,15 @@ EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & <!-- \u
 STAGE = {"type": "GRPO", "name": "r1_zero", "steps": 60, "reference_every": 20, "minibatches": 1, "kl_coef": 0.1}
 
 
-def a_run(path, seed=0, **config):
+def a_run(path, seed=0, few=False, **config):
+  """few: only metrics of rewards, whose figures are quickly drawn."""
   log, samples = logs.healthy(seed, steps=60)
   log["eval/pass_at_1"] = np.where(log["step"] % 20 == 1, log["reward/accuracy"], np.nan)
   log["policy/ratio"] = 1 + 0 * log["step"]
   for name in ("low", "high"):
     log[f"eval/pass_at_1_{name}"] = log["eval/pass_at_1"]
+  if few:
+    log = {name: log[name] for name in ("step", "reward/mean", "reward/format", "policy/loss")}
   logs.write(path, log, [{**s, "reward": 1.0, "parts": {"accuracy": 1.0}} for s in samples],
              config={"config": {"name": "toy", "seed": seed, "stages": [STAGE], **config}})
   return path
@@ -55,8 +58,13 @@ def page_of(*paths, out=None, **options):
   return report(paths, out, **options)[0].read_text(encoding="utf-8")
 
 
-def test_the_page_stands_alone(tmp_path):
-  text = page_of(a_run(tmp_path / "run"))
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+  """The page of a plain run; drawing it takes most of a test's time."""
+  return page_of(a_run(tmp_path_factory.mktemp("plain") / "run"))
+
+
+def test_the_page_stands_alone(text):
   page = Page(text)
   for _, attributes in page.tags:
     for name in ("src", "href", "xlink:href", "data", "action"):
@@ -65,8 +73,7 @@ def test_the_page_stands_alone(tmp_path):
   assert page.tags.count(("h1", {})) == 1 and text.count("<svg") >= 8
 
 
-def test_ids_are_unique_and_what_refers_to_them_finds_them(tmp_path):
-  text = page_of(a_run(tmp_path / "run"))
+def test_ids_are_unique_and_what_refers_to_them_finds_them(text):
   ids = [attributes["id"] for _, attributes in Page(text).tags if "id" in attributes]
   assert len(ids) == len(set(ids))
   wanted = set(re.findall(r'(?:xlink:href="#|url\(#|<a href="#|getElementById\(")([\w-]+)', text))
@@ -90,8 +97,8 @@ def test_nothing_in_a_run_becomes_markup(tmp_path):
   assert "alert(1)" not in page.scripts[1] and "{{" not in page.scripts[1]
 
 
-def test_every_panel_shows_its_lines_or_names_what_it_needs(tmp_path):
-  page = Page(page_of(a_run(tmp_path / "run")))
+def test_every_panel_shows_its_lines_or_names_what_it_needs(text):
+  page = Page(text)
   for panel in RL_PANELS:
     assert panel.title in page.text
   assert "Not in this log: rollout/occupancy, update/padding." in page.text
@@ -99,7 +106,7 @@ def test_every_panel_shows_its_lines_or_names_what_it_needs(tmp_path):
 
 
 def test_what_is_missing_is_named_on_the_page(tmp_path):
-  run = a_run(tmp_path / "run")
+  run = a_run(tmp_path / "run", few=True)
   (run / "samples.jsonl").unlink()
   (run / "config.json").write_text("{")
   with (run / "metrics.jsonl").open("a") as f:
@@ -111,7 +118,7 @@ def test_what_is_missing_is_named_on_the_page(tmp_path):
 
 @pytest.mark.parametrize("kept", [("config.json",), ("metrics.jsonl",), ("config.json", "samples.jsonl")])
 def test_a_run_of_few_files_is_shown(tmp_path, kept):
-  run = a_run(tmp_path / "run")
+  run = a_run(tmp_path / "run", few=True)
   for file in run.iterdir():
     if file.name not in kept:
       file.unlink()
@@ -136,7 +143,7 @@ def test_seeds_are_one_group_and_other_configs_another(tmp_path):
 
 
 def test_several_runs_make_one_page(tmp_path):
-  text = Page(page_of(a_run(tmp_path / "a"), a_run(tmp_path / "b", 1), out=tmp_path / "out")).text
+  text = Page(page_of(a_run(tmp_path / "a", few=True), a_run(tmp_path / "b", 1, few=True), out=tmp_path / "out")).text
   assert "toy, seed 0" in text and "toy, seed 1" in text
 
 
@@ -200,10 +207,10 @@ def test_curves_are_drawn_for_rl_only(tmp_path):
 
 
 def test_the_verb_writes_the_page_and_refuses_what_is_no_run(tmp_path, capsys):
-  run = a_run(tmp_path / "run")
+  run = a_run(tmp_path / "run", few=True)
   assert launch.main(["report", str(run), "--price", "3.5"]) == 0
   out = capsys.readouterr().out
-  assert str(run / "report.html") in out and (run / "figures" / "r1_zero_accuracy.png").exists()
+  assert str(run / "report.html") in out and (run / "figures" / "r1_zero_rewards.png").exists()
   assert "At $3.5 a chip-hour" in (run / "report.html").read_text(encoding="utf-8")
   for command in (["report", str(tmp_path)], ["report", str(run), "--price", "-1"], ["report", str(run), "--chips", "0"],
                   ["report", str(run), "--out", str(run / "report.html")]):
