@@ -7,6 +7,7 @@ setup(
     description="DeepSeek-R1 and R1-Zero in JAX: sharded models, GRPO, experiment files that declare the stages",
     license="Apache-2.0",
     packages=find_packages(include=["r1jax", "r1jax.*"]),
+    package_data={"r1jax.reports": ["page.html", "page.css", "page.js"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "jax>=0.10.2",  # explicit sharding is the default from here on
@@ -22,7 +23,7 @@ setup(
         "math-verify>=0.9",  # equality of mathematical answers
         "latex2sympy2_extended>=1.11",  # math-verify's parser, which it leaves unpinned
         "mpmath>=1.3",  # values of answers to more digits than a float has
-        "matplotlib>=3.9",  # curves.png
+        "matplotlib>=3.9",  # curves.png, and the figures of reports as SVG and PNG: no script, no build step
         "rich>=13",  # terminal tables
         "tensorboardX>=2.6",  # tensorboard logs without TensorFlow
     ],

@@ -49,11 +49,12 @@ def _pairs(settings: list[str]) -> list[tuple[str, str]]:
 
 
 def _run(args) -> None:
+  began = time.time()  # before the imports, which take seconds
   from r1jax.stages.runner import run_experiment
 
   experiment = load_experiment(args.experiment, args.smoke, args.set)
   run_dir = Path(args.run_dir or Path("runs") / (experiment.name + ("_smoke" if args.smoke else "")))
-  summary = run_experiment(experiment, run_dir, args.stage, args.reuse and Path(args.reuse))
+  summary = run_experiment(experiment, run_dir, args.stage, args.reuse and Path(args.reuse), began)
   for name, stage in summary["stages"].items():
     before, after = stage.get("before", {}), stage["after"]
     numbers = {k: (before[k], after[k]) for k in ("eval/pass_at_1", "eval/length", "eval/format") if k in before}
@@ -109,6 +110,15 @@ def _bench(args) -> None:
     write_atomically(file, text + "\n")
 
 
+def _report(args) -> None:
+  from r1jax.reports.page import report
+
+  page, *pictures = report(args.runs, args.out and Path(args.out), args.price, args.chips)
+  print(f"page:    {page}")
+  if pictures:
+    print(f"figures: {pictures[0].parent} ({len(pictures)} PNGs)")
+
+
 def _bench_work(args):
   """The bench.Work that is asked for; InputError for arguments that do not go together."""
   from r1jax import bench
@@ -136,8 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     "run", help="run or resume an experiment",
     description="Runs the stages of an experiment file in order. A run directory that exists is resumed where it stood: "
     "finished stages are skipped, the half-finished one goes on from its newest checkpoint. Writes config.json, "
-    "metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/, datasets/, curves.png and summary.json into the run "
-    "directory.")
+    "metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/, datasets/, processes.jsonl, curves.png and summary.json into "
+    "the run directory.")
   run.add_argument("experiment", help="an experiment file, for example experiments/r1_zero_tiny.py")
   run.add_argument("--stage", help="stop after this stage")
   run.add_argument("--smoke", action="store_true", help="the file's smallest variant: seconds on a CPU")
@@ -154,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     '(HumanEval), or "test_list" (MBPP) instead of "answer". Writes {"id", "value", "parts", "status", "seconds"} for '
     "each row, in order, on stdout, and a summary on stderr. Nothing else is written. Kind code needs bubblewrap.")
   score.set_defaults(call=_score)
+  _add_report(verbs)
   rewards = _add_bench(verbs)
   for verb in (score, rewards):
     verb.add_argument("--kind", required=True, choices=("maths", "code", "choice", "logic"))
@@ -161,6 +172,22 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     verb.add_argument("--seconds", type=float, default=5.0, help="deadline of a verdict (default: 5; code: 50 at least)")
   return parser
+
+
+def _add_report(verbs) -> None:
+  """Adds the verb report."""
+  report = verbs.add_parser(
+    "report", help="figures and one HTML page of one run or several",
+    description="Writes report.html, one page that needs no network, and figures/*.png: accuracy, length, reflective words, "
+    "rewards, KL, entropy, cost, data flow, alerts and samples. A run that is being written or was killed is shown as far "
+    "as it got, and what is missing is named. Several runs are drawn over one another; those that differ in their seed only "
+    "as a band.")
+  report.add_argument("runs", nargs="+", metavar="RUN", help="a run directory")
+  report.add_argument("--out", metavar="DIR", help="where to write (default: the run directory; for several runs: report)")
+  report.add_argument("--price", type=float, default=2.0, metavar="DOLLARS",
+                      help="of a chip-hour (default: 2, the paper's for an H800 hour)")
+  report.add_argument("--chips", type=int, metavar="N", help="chips of runs (default: as their log says)")
+  report.set_defaults(call=_report)
 
 
 def _add_bench(verbs) -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ STANDS_ON = {
   "losses": ["records"],
   "sampling": ["models", "records"],
   "training": ["models", "losses", "files"],
-  "reports": ["training"],
+  "reports": ["files"],
   "data": ["config"],
   "rewards": ["config"],
   "evaluation": ["config"],
@@ -33,7 +33,7 @@ STANDS_ON = {
   "__init__": [],
   "experiments": ["stages"],
 }
-WITHOUT_JAX = ("errors", "config", "files", "data", "rewards", "evaluation", "curation")
+WITHOUT_JAX = ("errors", "config", "files", "data", "rewards", "evaluation", "curation", "reports")
 BRINGS_JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "chex"}
 LAZILY = {"grain"}  # for the order of questions; imported where a stream is made, as most of data/ does without
 

@@ -14,7 +14,8 @@ from r1jax.errors import InputError
 from r1jax.files import write_atomically
 from r1jax.models.huggingface import config_from_folder, load
 from r1jax.models.params import init_params, shardings
-from r1jax.reports.curves import draw_curves
+from r1jax.reports.clock import Clock
+from r1jax.reports.draw import draw_curves
 from r1jax.sharding import ROLLOUT_RULES, TRAIN_RULES, make_mesh
 from r1jax.stages.context import POLICY, REWARD_MODEL, Base, Context, Experiment, with_tokens
 from r1jax.stages.reuse import stage_hash, take_over
@@ -73,12 +74,13 @@ def claim_run_dir(experiment: Experiment, run_dir: Path) -> None:
   write_atomically(file, json.dumps({"config": config, "hash": config_hash(experiment), "versions": versions}, indent=1))
 
 
-def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = None, reuse: Path | None = None) -> dict:
+def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = None, reuse: Path | None = None,
+                   began: float | None = None) -> dict:
   """Runs all stages, or up to and with stage `only`; the content of summary.json.
 
   Finished stages are skipped, a half-finished one resumes from its newest checkpoint. reuse: another run's directory;
-  stages that are finished there, and made there from the same configs, are taken over. Raises InputError before
-  anything is compiled.
+  stages that are finished there, and made there from the same configs, are taken over. began: when the process did (Unix
+  seconds), for its start is time of the run. Raises InputError before anything is compiled.
   """
   tokenizer = check_run(experiment)
   names = [stage.name for stage in experiment.stages]
@@ -97,11 +99,12 @@ def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = Non
     print(f"{name}: taken over from {reuse}", file=sys.stderr)
     _write_summary(run_dir, summary, names)
   root = jax.random.key(experiment.seed)
-  with jax.set_mesh(mesh):
+  with jax.set_mesh(mesh), Clock(run_dir, mesh.size, mesh.devices.flat[0].device_kind, began) as clock:
     for i, stage in enumerate(experiment.stages):
       if summary["stages"].get(stage.name, {}).get("status") != "finished":
         _check_inputs(experiment, stage, run_dir, summary)
         start = time.perf_counter()
+        clock.enter(stage.name)
         context = Context(
           experiment=experiment, run_dir=run_dir, mesh=mesh, tokenizer=tokenizer,
           model=with_tokens(experiment.model_of(stage), tokenizer),
@@ -110,12 +113,13 @@ def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = Non
         result = stage.run(context)
         del context  # the stage has donated its parameters
         seconds = time.perf_counter() - start
+        clock.enter(None)
         summary["stages"][stage.name] = {"status": "finished", "hash": stage_hash(experiment, stage),
                                          "seconds": round(seconds, 1), **result}
         _write_summary(run_dir, summary, names)
       if stage.name == only:
         break
-  draw_curves(run_dir)
+    draw_curves(run_dir)
   return summary
 
 
