@@ -68,7 +68,7 @@ def _run(args) -> None:
 
 
 def _rows(args) -> list:
-  from r1jax.rewards.files import read_rows
+  from r1jax.verifiers.rows import read_rows
 
   for name in ("workers", "seconds", "repeats"):
     if not getattr(args, name, 1) > 0:
@@ -77,7 +77,7 @@ def _rows(args) -> list:
 
 
 def _score(args) -> None:
-  from r1jax.rewards.files import ready_pool, score_rows, summary
+  from r1jax.verifiers.rows import ready_pool, score_rows, summary
 
   rows, results = _rows(args), []
   with ready_pool(args.workers, args.seconds) as pool:
@@ -89,7 +89,7 @@ def _score(args) -> None:
 
 
 def _bench_rewards(args) -> None:
-  from r1jax.rewards.files import throughput
+  from r1jax.verifiers.rows import throughput
 
   print(json.dumps(throughput(_rows(args), args.kind, args.workers, args.seconds, args.repeats), indent=1))
 

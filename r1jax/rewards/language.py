@@ -22,7 +22,7 @@ import re
 from functools import cache
 
 from r1jax.errors import InputError
-from r1jax.rewards.format import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
+from r1jax.verifiers.tags import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 
 NEUTRAL = 0.5  # the value where no word tells a language; ours
 MAX_QUOTED = 200  # characters of a quotation that is left out; a longer one counts. Ours.
