@@ -20,6 +20,7 @@ from r1jax.verifiers.verdict import Verdict
 
 CODE_SECONDS = 20.0  # for all tests of a program together; ours
 UNSAFE = "R1JAX_UNSAFE_CODE"  # set to 1, programs run without a sandbox, with the rights of this process
+NUMPY = "R1JAX_SANDBOX_NUMPY"  # set to 1, programs can import numpy
 START_SECONDS = 30.0  # for the first program of a worker, which makes its sandbox and measures the machine; ours
 
 
@@ -62,7 +63,7 @@ def check_references(references: Iterable[tuple[str, str, str]]) -> None:
 
 
 def _sandbox() -> Sandbox:
-  return Sandbox(unsafe=os.environ.get(UNSAFE) == "1")
+  return Sandbox(unsafe=os.environ.get(UNSAFE) == "1", numpy=os.environ.get(NUMPY) == "1")
 
 
 @cache
