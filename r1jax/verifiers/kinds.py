@@ -58,6 +58,11 @@ def check_references(references: Iterable[tuple[str, str, str]]) -> None:
       raise InputError(where, f"kind {kind!r}", f"Known kinds: {', '.join(KINDS)}.")
     kinds.add(kind)
     KINDS[kind].check(reference, where)
+  check_machine(kinds)
+
+
+def check_machine(kinds: Iterable[str]) -> None:
+  """InputError where this machine cannot judge one of the kinds: programs without a sandbox."""
   if "code" in kinds:
     _sandbox()  # refuses here, once, what every worker would refuse later
 
