@@ -7,7 +7,7 @@ setup(
     description="DeepSeek-R1 and R1-Zero in JAX: sharded models, GRPO, experiment files that declare the stages",
     license="Apache-2.0",
     packages=find_packages(include=["r1jax", "r1jax.*"]),
-    package_data={"r1jax.reports": ["page.html", "page.css", "page.js"]},
+    package_data={"r1jax.reports": ["page.html", "page.css", "page.js"], "r1jax.verifiers": ["README.md"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "jax>=0.10.2",  # explicit sharding is the default from here on

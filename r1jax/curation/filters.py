@@ -9,8 +9,9 @@ import re
 from collections.abc import Sequence
 
 from r1jax.errors import InputError
-from r1jax.rewards.format import THINK_CLOSE, THINK_OPEN, format_reward
+from r1jax.rewards.format import format_reward
 from r1jax.rewards.language import language_reward
+from r1jax.verifiers.tags import THINK_CLOSE, THINK_OPEN
 
 _WORD = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3400-\u9fff\uf900-\ufaff]+")
 _REPETITION_N = 4  # words; ours

@@ -17,7 +17,7 @@ from r1jax.curation.filters import repetition, words
 from r1jax.data import requests
 from r1jax.data.questions import Question
 from r1jax.errors import InputError
-from r1jax.rewards.format import THINK_CLOSE
+from r1jax.verifiers.tags import THINK_CLOSE
 
 # Verdicts of a comparison in the Arena-Hard format, as what they say for A. The paper names the five (V2, appendix B.2) and
 # keeps |mean| > 1, but gives no values; these are ours.

@@ -8,7 +8,8 @@ from typing import Protocol
 from r1jax.curation.endpoint import Endpoint
 from r1jax.data.questions import Question
 from r1jax.errors import InputError
-from r1jax.rewards.format import THINK_CLOSE, THINK_OPEN, format_reward
+from r1jax.rewards.format import format_reward
+from r1jax.verifiers.tags import THINK_CLOSE, THINK_OPEN
 
 Refine = Callable[[Sequence[tuple[Question, str]]], list[str | None]]
 

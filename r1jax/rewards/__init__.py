@@ -1,1 +1,1 @@
-"""Rewards by rule: format and accuracy, the latter in worker processes that never import jax."""
+"""What a stage rewards: accuracy by a verifier (`r1jax.verifiers`), format, language. No jax."""

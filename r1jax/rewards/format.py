@@ -1,7 +1,6 @@
 """Format reward of R1-Zero: the `<think>` and `<answer>` blocks (R1, arXiv V1, section 2.2.2 and Table 1)."""
 
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
-ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
+from r1jax.verifiers.tags import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 
 
 def format_reward(response: str, prefill: str = "") -> float:

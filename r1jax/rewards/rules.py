@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 from r1jax.errors import InputError
 from r1jax.rewards.format import format_reward
-from r1jax.rewards.kinds import kind_of
 from r1jax.rewards.language import language_reward
-from r1jax.rewards.maths import extract_answer, verify_plain
-from r1jax.rewards.pool import VerifierPool
-from r1jax.rewards.score import SCORED, UNPARSABLE, Score, counts
+from r1jax.rewards.score import Score, counts
+from r1jax.verifiers.kinds import kind_of
+from r1jax.verifiers.maths import extract_answer, verify_plain
+from r1jax.verifiers.pool import VerifierPool
+from r1jax.verifiers.verdict import SCORED, UNPARSABLE, Verdict
 
 __all__ = ["PARTS", "RuleRewards", "Sample", "Score", "Scoring", "counts"]
 
 PARTS = ("accuracy", "format", "language")
-_Verdict = tuple[bool, str]
+GENERAL = ("helpful", "safety")  # kinds of questions without a rule: reward models score them (R1, Nature, "Reward design")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Sample:
   """A response to be scored.
 
   response: the sampled text, without the prompt. prefill: what the template had already written of the
-  answer. gold: the reference answer, as `r1jax.rewards.kinds` has it for the kind. truncated: the response was cut at
+  answer. gold: the reference answer, as `r1jax.verifiers.kinds` has it for the kind. truncated: the response was cut at
   the maximum length. question: its text, for programs that continue it. language: the one to think in (ISO 639-1).
   """
 
@@ -41,7 +42,7 @@ class Sample:
 class Scoring:
   """Scores on their way, from `RuleRewards.submit`."""
 
-  def __init__(self, weights: Mapping[str, float], pending: Sequence[tuple[dict, "_Verdict | Future"]]):
+  def __init__(self, weights: Mapping[str, float], pending: Sequence[tuple[dict, Verdict | Future]]):
     self._weights, self._pending = weights, pending
     self.began = self.ended = time.perf_counter()  # of submit() and of the last verdict so far
     for verdict in {id(v): v for _, v in pending if isinstance(v, Future)}.values():
@@ -58,7 +59,7 @@ class Scoring:
     """Blocks until every sample is scored; the scores in the order of the samples."""
     return [self._score(parts, verdict) for parts, verdict in self._pending]
 
-  def _score(self, parts: dict[str, float], verdict: "_Verdict | Future") -> Score:
+  def _score(self, parts: dict[str, float], verdict: Verdict | Future) -> Score:
     equal, status = verdict.result() if isinstance(verdict, Future) else verdict
     parts = {name: float(equal) if name == "accuracy" else part for name, part in parts.items()}
     value = sum(self._weights[name] * part for name, part in parts.items())
@@ -69,7 +70,7 @@ class RuleRewards:
   """Scores samples by rule. value = sum over parts of weight * part, each part in [0, 1].
 
   accuracy: the content of the last `<answer>` block (of kind code: the program in it) is right by the rules of the
-  question's kind (`r1jax.rewards.kinds`). format: `r1jax.rewards.format`. language: the share of the chain of thought in
+  question's kind (`r1jax.verifiers.kinds`). format: `r1jax.rewards.format`. language: the share of the chain of thought in
   the sample's language (`r1jax.rewards.language`, R1, Nature, equation 7). A truncated response counts as wrong: all
   parts 0, status "scored". No answer block, or nothing readable in it: accuracy 0, status "unparsable". A verifier
   that hangs or dies: accuracy 0, "timed_out" or "crashed"; format is still scored. A general question, of a kind without
@@ -99,7 +100,7 @@ class RuleRewards:
     shared: dict[tuple[str, ...], Future] = {}
     pending = []
     for sample in samples:
-      ruled = kind_of(sample.kind).judge is not None
+      ruled = sample.kind not in GENERAL
       parts = {name: 0.0 for name in self.weights if ruled or name != "accuracy"}
       if "format" in parts and not sample.truncated:
         parts["format"] = format_reward(sample.response, sample.prefill)
@@ -119,11 +120,10 @@ class RuleRewards:
   def __exit__(self, *exception) -> None:
     self.close()
 
-  def _accuracy(self, sample: Sample, shared: dict[tuple[str, ...], Future]) -> "_Verdict | Future":
-    kind = kind_of(sample.kind)
-    if sample.truncated or "accuracy" not in self.weights or kind.judge is None:
+  def _accuracy(self, sample: Sample, shared: dict[tuple[str, ...], Future]) -> Verdict | Future:
+    if sample.truncated or "accuracy" not in self.weights or sample.kind in GENERAL:
       return False, SCORED
-    if kind.whole_response:
+    if kind_of(sample.kind).whole_response:
       answer = sample.prefill + sample.response
     else:
       answer = extract_answer(sample.response, sample.prefill)

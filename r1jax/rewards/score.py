@@ -3,11 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-SCORED = "scored"  # judged, right or wrong
-UNPARSABLE = "unparsable"  # no answer block, or its content is no mathematics: accuracy 0
-TIMED_OUT = "timed_out"  # the verifier was killed at its deadline: accuracy 0
-CRASHED = "crashed"  # the verifier died or raised: accuracy 0
-STATUSES = (SCORED, UNPARSABLE, TIMED_OUT, CRASHED)
+from r1jax.verifiers.verdict import STATUSES
 
 
 @dataclass(frozen=True)

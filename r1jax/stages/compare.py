@@ -16,9 +16,8 @@ from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 from r1jax.evaluation.accuracy import mean_score, mean_share, pass_at_1
 from r1jax.files import write_atomically
-from r1jax.rewards.kinds import GENERAL
 from r1jax.rewards.language import BY_SCRIPT, language_reward
-from r1jax.rewards.rules import RuleRewards
+from r1jax.rewards.rules import GENERAL, RuleRewards
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import batch_parts

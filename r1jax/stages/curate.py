@@ -20,12 +20,12 @@ from r1jax.data.prompts import check as check_source
 from r1jax.data.questions import Question
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
-from r1jax.rewards.kinds import GENERAL, check_references
-from r1jax.rewards.rules import RuleRewards, Sample
+from r1jax.rewards.rules import GENERAL, RuleRewards, Sample
 from r1jax.stages.context import DATA, Base, Context, Experiment
 from r1jax.stages.draws import Draws, about_rows, connected
 from r1jax.stages.rollout import Rollout
 from r1jax.stages.sft import Documents
+from r1jax.verifiers.kinds import check_references
 
 _TRIES = 10  # documents of an endless source that are looked at for each one that is wanted
 

@@ -10,7 +10,7 @@ from r1jax.data.prompts import Source
 from r1jax.data.prompts import check as check_source
 from r1jax.data.questions import Question
 from r1jax.errors import InputError
-from r1jax.rewards.kinds import GENERAL
+from r1jax.rewards.rules import GENERAL
 from r1jax.rewards.score import Score
 from r1jax.stages.context import REWARD_MODEL, Context, Experiment
 from r1jax.stages.model_rewards import ModelScorer, Whitening

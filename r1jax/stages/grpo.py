@@ -30,9 +30,8 @@ from r1jax.losses.reductions import Reduction
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.plan.programs import rl_programs
 from r1jax.records import TrainState
-from r1jax.rewards.kinds import GENERAL, check_references
 from r1jax.rewards.language import check_target
-from r1jax.rewards.rules import PARTS, RuleRewards
+from r1jax.rewards.rules import GENERAL, PARTS, RuleRewards
 from r1jax.rewards.score import Score, counts
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
@@ -48,6 +47,7 @@ from r1jax.training.metrics import RunLog, Timers, read_metrics
 from r1jax.training.optimizer import AdamW
 from r1jax.training.pack import MICROBATCH_TOKENS, Packed, TokenSequence, pack, rows_for
 from r1jax.training.step import Step, init_state
+from r1jax.verifiers.kinds import check_references
 
 
 class OldLogprobs(enum.Enum):

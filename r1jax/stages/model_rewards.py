@@ -11,11 +11,11 @@ from r1jax.data.templates import Template
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 from r1jax.models.config import Compute, ModelConfig
-from r1jax.rewards.format import ANSWER_CLOSE, ANSWER_OPEN
 from r1jax.rewards.language import after_thought
 from r1jax.sharding import batch_parts, put_batch
 from r1jax.training.pack import MICROBATCH_TOKENS, TokenSequence, pack, rows_for
 from r1jax.training.reward_model import scores as scores_of_rows
+from r1jax.verifiers.tags import ANSWER_CLOSE, ANSWER_OPEN
 
 SUMMARY, ALL = "summary", "all"
 READS = (SUMMARY, ALL)  # the helpful reward model's, the safety reward model's (R1, Nature, "Reward design")

@@ -8,8 +8,8 @@ import pytest
 from r1jax.data.countdown import countdown, sums
 from r1jax.data.questions import normalise
 from r1jax.errors import InputError
-from r1jax.rewards.logic import judge
-from r1jax.rewards.score import SCORED
+from r1jax.verifiers.logic import judge
+from r1jax.verifiers.verdict import SCORED
 
 GENERATORS = [sums, countdown]
 

@@ -7,7 +7,8 @@ import pytest
 
 from r1jax.errors import InputError
 from r1jax.rewards.rules import RuleRewards, Sample, counts
-from r1jax.rewards.score import SCORED, TIMED_OUT, UNPARSABLE, Score
+from r1jax.rewards.score import Score
+from r1jax.verifiers.verdict import SCORED, TIMED_OUT, UNPARSABLE
 
 EQUAL = {"accuracy": 1.0, "format": 1.0}
 

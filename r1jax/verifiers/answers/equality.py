@@ -1,0 +1,318 @@
+r"""Equality of the forms of answers. The conventions are in the docstring of `r1jax.verifiers.answers`."""
+
+from fractions import Fraction
+
+from r1jax.verifiers.answers.expression import Node, Unreadable, has_constant, parse, symbols
+from r1jax.verifiers.answers.forms import (
+  Based,
+  Group,
+  Matrix,
+  Named,
+  Relation,
+  Scalar,
+  Words,
+  as_region,
+  marked,
+  without_article,
+)
+from r1jax.verifiers.answers.regions import Region, alike
+from r1jax.verifiers.answers.text import plain_words, same_units
+from r1jax.verifiers.answers.values import Undefined, difference, evaluate, inexact, is_real, is_zero, quotient, real, same
+
+ROUNDED_DIGITS = 8  # what a pocket calculator shows, and more than people round to; ours
+
+
+def equal(answer: object, gold: object, answer_text: str = "", gold_text: str = "") -> bool:
+  """Whether an answer's form is equal to the gold one's. The texts are for words, where one side may be letters."""
+  if isinstance(gold, Words) or isinstance(answer, Words):
+    return _equal_words(answer, gold, answer_text, gold_text)
+  if isinstance(gold, Named) or isinstance(answer, Named):
+    return _equal_named(answer, gold)
+  if isinstance(gold, Relation) or isinstance(answer, Relation):
+    return isinstance(gold, Relation) and isinstance(answer, Relation) and _proportional(answer, gold)
+  if isinstance(gold, Region) or isinstance(answer, Region):
+    return _equal_regions(as_region(answer), as_region(gold))
+  if isinstance(gold, Matrix) or isinstance(answer, Matrix):
+    return _equal_matrices(answer, gold)
+  if isinstance(gold, Group) or isinstance(answer, Group):
+    return _equal_groups(answer, gold)
+  if isinstance(gold, Based) or isinstance(answer, Based):
+    return answer == gold
+  return _equal_scalars(answer, gold)
+
+
+def _equal_words(answer: object, gold: object, answer_text: str, gold_text: str) -> bool:
+  if answer == gold:
+    return True
+  if isinstance(gold, Words) and isinstance(answer, Words):
+    return False
+  for words, other in ((gold, answer), (answer, gold)):
+    if isinstance(words, Words) and words.text == "empty" and isinstance(other, Region):
+      return not other.intervals
+  return without_article(plain_words(answer_text)) == without_article(plain_words(gold_text)) != ""
+
+
+def _equal_named(answer: object, gold: object) -> bool:
+  if isinstance(answer, Named) and isinstance(gold, Named):
+    same_name = answer.name == gold.name or "(" in answer.name + gold.name
+    if same_name and equal(answer.form, gold.form):
+      return True
+    if isinstance(answer.form, Scalar) and isinstance(gold.form, Scalar):
+      both = symbols(answer.form.node) and symbols(gold.form.node)
+      return bool(both) and _proportional(_as_relation(answer), _as_relation(gold))
+    return False
+  named, other = (gold, answer) if isinstance(gold, Named) else (answer, gold)
+  if isinstance(other, Relation):
+    relation = _as_relation(named)
+    return relation is not None and _proportional(*((other, relation) if named is gold else (relation, other)))
+  if isinstance(other, Region) and other.name not in (None, named.name):
+    return False
+  return equal(answer.form if isinstance(answer, Named) else answer, gold.form if isinstance(gold, Named) else gold)
+
+
+def _as_relation(named: Named) -> Relation | None:
+  try:
+    return Relation("=", parse(named.name), named.form.node) if isinstance(named.form, Scalar) else None
+  except Unreadable:
+    return None
+
+
+def _equal_regions(answer: Region | None, gold: Region | None) -> bool:
+  if answer is None or gold is None or len(answer.intervals) != len(gold.intervals):
+    return False
+  if answer.name is not None and gold.name is not None and answer.name != gold.name:
+    return False
+  return all(
+    a[1] == g[1] and a[3] == g[3] and alike(a[0], g[0]) and alike(a[2], g[2])
+    for a, g in zip(answer.intervals, gold.intervals, strict=True)
+  )
+
+
+def _equal_matrices(answer: object, gold: object) -> bool:
+  """Entry by entry; a column may be written as a tuple."""
+  forms = []
+  for form in (answer, gold):
+    if isinstance(form, Group) and form.kind == "()":
+      form = Matrix(tuple((item,) for item in form.items))
+    if not isinstance(form, Matrix):
+      return False
+    forms.append(form)
+  entries, golds = (tuple(cell for row in form.rows for cell in row) for form in forms)
+  return len(forms[0].rows) == len(forms[1].rows) and _same_tuple(entries, golds)
+
+
+def _equal_groups(answer: object, gold: object) -> bool:
+  if not (isinstance(answer, Group) and isinstance(gold, Group)):
+    group, other = (answer, gold) if isinstance(answer, Group) else (gold, answer)
+    if group.kind == "ratio" and len(group.items) == 2 and isinstance(other, Scalar):
+      return _equal_ratios(group.items, (other, Scalar(parse("1"))))
+    if group is answer and group.kind in ("list", "set"):
+      return all(equal(item, gold) for item in group.items)  # one answer in two writings, 15 39/40 or 639/40
+    return group.kind == "set" and len(group.items) == 1 and equal(answer, group.items[0])
+  kinds = {answer.kind, gold.kind}
+  if kinds == {"ratio"}:
+    return len(answer.items) == len(gold.items) and _equal_ratios(answer.items, gold.items)
+  if "ratio" in kinds:
+    return False
+  items, golds = answer.items, gold.items
+  if kinds <= {"list", "set"}:
+    if "set" in kinds and len(kinds) == 1:
+      return _covers(items, golds) and _covers(golds, items)
+    return _same_items(items, golds)
+  if kinds == {"()", "list"}:
+    return _same_tuple(_in_order_of_names(items), _in_order_of_names(golds))
+  if kinds in ({"][", "()"}, {"]["}):
+    return _same_tuple(items, golds)
+  return len(kinds) == 1 and _same_tuple(items, golds)
+
+
+def _same_tuple(items: tuple, golds: tuple) -> bool:
+  return len(items) == len(golds) and all(equal(a, g) for a, g in zip(items, golds, strict=True))
+
+
+def _covers(items: tuple, golds: tuple) -> bool:
+  return all(any(equal(a, g) for a in items) for g in golds)
+
+
+def _same_items(items: tuple, golds: tuple) -> bool:
+  """The same items in any order, each as often."""
+  left = list(items)
+  for gold in golds:
+    for place, item in enumerate(left):
+      if equal(item, gold):
+        del left[place]
+        break
+    else:
+      return False
+  return not left
+
+
+def _in_order_of_names(items: tuple) -> tuple:
+  """y = 2, x = 1 as 1, 2, where every item has a name of its own; otherwise as they are."""
+  names = [item.name for item in items if isinstance(item, Named)]
+  if len(set(names)) != len(items):
+    return items
+  return tuple(item.form for item in sorted(items, key=lambda item: item.name))
+
+
+def _equal_ratios(items: tuple, golds: tuple) -> bool:
+  """Proportional and none 0; two numbers that could be a time of day have to be the same."""
+  try:
+    sides = [[evaluate(_plain_scalar(item), {}) for item in each] for each in (items, golds)]
+  except (Undefined, Unreadable):
+    return False
+  if any(is_zero(value) for side in sides for value in side):
+    return False
+  if len(items) == 2 and all(len(item.node.text) == 2 for item in (items[1], golds[1])):
+    return sides[0] == sides[1]
+  return all(same(quotient(a, sides[0][0]), quotient(b, sides[1][0])) for a, b in zip(*sides, strict=True))
+
+
+def _plain_scalar(form: object) -> Node:
+  if not isinstance(form, Scalar) or symbols(form.node):
+    raise Unreadable("no number")
+  return form.node
+
+
+def _equal_scalars(answer: Scalar, gold: Scalar) -> bool:
+  if not same_units(answer.unit, gold.unit):
+    return False
+  if is_literal(gold.node) and not is_settled(answer.node):
+    # Of degrees the radians are another value, \pi/4 for 45 degrees, and no work left undone.
+    return gold.mark == "degrees" and not answer.mark and same_expression(answer.node, marked(gold))
+  if answer.mark == gold.mark or not (answer.mark or gold.mark):
+    return same_expression(answer.node, gold.node)
+  if same_expression(marked(answer), marked(gold)):  # 45 degrees and pi/4, 50% and 1/2
+    return True
+  if {answer.mark, gold.mark} == {"degrees", "percent"} or not same_expression(answer.node, gold.node):
+    return False
+  # The sign left out: as a unit may be, but 0.5% is not 0.5.
+  return "degrees" in (answer.mark, gold.mark) or not _at_most_one(gold.node)
+
+
+def _at_most_one(node: Node) -> bool:
+  try:
+    return bool(symbols(node)) or not abs(evaluate(node, {})) > 1
+  except Undefined:
+    return True
+
+
+def is_literal(node: Node) -> bool:
+  """Whether it is a plain number, a fraction of whole numbers or a mixed number, with or without a sign."""
+  if node.kind == "neg":
+    node = node.args[0]
+  if node.kind == "div":
+    return all(_is_whole(part) for part in node.args)
+  return node.kind in ("number", "mixed")
+
+
+def is_settled(node: Node) -> bool:
+  """Whether it is a number and not work left to be done: a literal, no fraction that is whole (10/2), or a number in
+  scientific notation."""
+  inner = node.args[0] if node.kind == "neg" else node
+  if inner.kind == "mul":
+    number, power = inner.args
+    power_of_ten = power.kind == "pow" and power.args[0].value == 10 and _is_whole(power.args[1])
+    return number.kind == "number" and power_of_ten
+  if inner.kind == "div" and is_literal(node):
+    top, bottom = (part.args[0].value if part.kind == "neg" else part.value for part in inner.args)
+    return bottom != 0 and (top / bottom).denominator != 1
+  return is_literal(node)
+
+
+def _is_whole(node: Node) -> bool:
+  node = node.args[0] if node.kind == "neg" else node
+  return node.kind == "number" and node.value.denominator == 1
+
+
+# Where the letters are put when two expressions are compared: nothing special may happen there, and letters may be
+# negative, so that \sqrt{x^2} is not x. Ours.
+_POINTS = tuple(
+  tuple(Fraction(*pair) for pair in row)
+  for row in (
+    ((1237, 911), (1559, 1021), (797, 1033), (2203, 1481), (1871, 1753), (1049, 677)),
+    ((977, 1319), (2011, 1279), (1663, 1151), (751, 1361), (2311, 1907), (1187, 1949)),
+    ((-1409, 1063), (-1093, 1487), (-2131, 1753), (-881, 1217), (-1583, 947), (-1697, 1429)),
+    ((-1201, 1669), (1759, 1301), (-1361, 971), (1931, 1447), (-727, 1153), (1427, 1109)),
+  )
+)
+
+
+def _points(nodes: list[Node]) -> list[dict[str, Fraction]]:
+  letters = sorted(frozenset().union(*(symbols(node) for node in nodes)))
+  if not letters:
+    return [{}]
+  return [
+    {letter: row[i % len(row)] + 3 * (i // len(row)) for i, letter in enumerate(letters)} for row in _POINTS
+  ]
+
+
+def same_expression(answer: Node, gold: Node) -> bool:
+  """Whether two expressions have the same value wherever they were tried, or are the same as written."""
+  if answer == gold:
+    return True
+  if answer.kind == "number" and gold.kind == "number":
+    return answer.value == gold.value
+  points = _points([answer, gold])
+  compared = 0
+  for point in points:
+    try:
+      values = evaluate(answer, point), evaluate(gold, point)
+    except Undefined:
+      continue
+    if len(points) > 1 and is_real(values[0]) != is_real(values[1]):
+      if has_constant(answer, "i") or has_constant(gold, "i"):
+        return False
+      continue  # outside the domain of one of them
+    if not same(*values):
+      return len(points) == 1 and _is_rounded(answer, gold, *values)
+    compared += 1
+  return compared >= min(2, len(points))
+
+
+def _is_rounded(answer: Node, gold: Node, value, gold_value) -> bool:
+  """Whether one is a long decimal and the other, no decimal, rounds to it."""
+  for node, exact in ((answer, gold_value), (gold, value)):
+    inner = node.args[0] if node.kind == "neg" else node
+    if inner.kind != "number" or "." not in inner.text:
+      continue
+    whole, decimals = inner.text.split(".")
+    if len((whole + decimals).lstrip("0")) < ROUNDED_DIGITS or not is_real(exact):
+      continue
+    exact = real(exact)
+    if isinstance(exact, Fraction) and _terminates(exact.denominator):
+      continue
+    written = inner.value if node is inner else -inner.value
+    return bool(inexact(abs(difference(exact, written)) * 2 * 10 ** len(decimals)) <= 1)
+  return False
+
+
+def _terminates(denominator: int) -> bool:
+  for prime in (2, 5):
+    while denominator % prime == 0:
+      denominator //= prime
+  return denominator == 1
+
+
+def _proportional(answer: Relation, gold: Relation) -> bool:
+  """Whether the two sides' differences are the same up to a factor: any for equations, positive for inequalities."""
+  if answer is None or gold is None or answer.sign != gold.sign:
+    return False
+  sides = [answer.left, answer.right, gold.left, gold.right]
+  if symbols(answer.left) | symbols(answer.right) != (
+    symbols(gold.left) | symbols(gold.right)
+  ):
+    return False
+  factors = []
+  for point in _points(sides):
+    try:
+      values = [evaluate(side, point) for side in sides]
+      differences = difference(*values[:2]), difference(*values[2:])
+      if any(is_zero(each) for each in differences):
+        return False
+      factors.append(quotient(*differences))
+    except Undefined:
+      continue
+  if len(factors) < 2 or not all(same(factor, factors[0]) for factor in factors[1:]):
+    return False
+  return answer.sign == "=" or (is_real(factors[0]) and real(factors[0]) > 0)

@@ -1,0 +1,227 @@
+"""Pool of processes that compare answers, each under a deadline that is kept by SIGKILL.
+
+The workers are new interpreters started by exec, never forks of this process: they import
+`r1jax.verifiers.worker` and what that needs, so neither jax nor the caller's `__main__` is in them.
+"""
+
+import json
+import math
+import os
+import queue
+import select
+import struct
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+
+from r1jax.errors import InputError
+from r1jax.verifiers.kinds import kind_of
+from r1jax.verifiers.verdict import CRASHED, TIMED_OUT
+
+START_SECONDS = 120.0  # to import math-verify, which takes about one second on an idle machine; ours
+START_ATTEMPTS = 3  # ours
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+
+
+class VerifierPool:
+  """Compares answers in `workers` processes, one answer at a time each.
+
+  A worker that passes `timeout_seconds` on an answer, or dies on it, costs that answer (not equal, status
+  "timed_out" or "crashed"), is counted and replaced. Start-up is not counted against the deadline. A worker
+  is retired after `max_tasks` answers, because sympy's caches grow. Workers start when the first answer
+  needs one and die with this process. Safe to call from several threads; close it, or use it in a `with`.
+
+  Raises InputError for a number that makes no sense.
+  """
+
+  def __init__(self, workers: int = 1, timeout_seconds: float = 5.0, max_tasks: int = 1000):
+    for name, value in (("workers", workers), ("timeout_seconds", timeout_seconds), ("max_tasks", max_tasks)):
+      if not 0 < value < math.inf:
+        raise InputError(f"VerifierPool.{name}", f"{value!r}", "Give a finite number greater than 0.")
+    self.workers, self.timeout_seconds, self.max_tasks = workers, timeout_seconds, max_tasks
+    self._tasks: queue.SimpleQueue = queue.SimpleQueue()
+    self._threads: list[threading.Thread] = []
+    self._live: set[_Worker] = set()
+    self._lock = threading.Lock()
+    self._closed = False
+    self._counts = {"checked": 0, TIMED_OUT: 0, CRASHED: 0, "started": 0}
+
+  def submit(self, answer: str, gold: str, kind: str = "maths", question: str = "") -> "Future[tuple[bool, str]]":
+    """Future of (right, status), status as in `r1jax.verifiers.verdict`. Raises RuntimeError after close().
+
+    gold: what `r1jax.verifiers.kinds` says of the kind. A kind that needs more than timeout_seconds has its own deadline.
+    """
+    seconds = max(self.timeout_seconds, kind_of(kind).seconds)
+    return self._submit(
+      {"op": "judge", "kind": kind, "answer": answer, "gold": gold, "question": question, "seconds": seconds})
+
+  def counts(self) -> dict[str, int]:
+    """Since the pool was made: answers checked, of these timed_out and crashed; workers started."""
+    with self._lock:
+      return dict(self._counts)
+
+  def pids(self) -> list[int]:
+    """Process ids of the workers that are alive now."""
+    with self._lock:
+      return [worker.process.pid for worker in self._live]
+
+  def close(self) -> None:
+    """Kills the workers and cancels what they have not finished. Nothing is left running when it returns."""
+    with self._lock:
+      self._closed = True
+      for worker in self._live:
+        worker.process.kill()
+    for _ in self._threads:
+      self._tasks.put(None)
+    for thread in self._threads:
+      thread.join()
+
+  def __enter__(self) -> "VerifierPool":
+    return self
+
+  def __exit__(self, *exception) -> None:
+    self.close()
+
+  def _submit(self, request: dict) -> Future:
+    future: Future = Future()
+    with self._lock:
+      if self._closed:
+        raise RuntimeError("VerifierPool is closed")
+      while len(self._threads) < self.workers:
+        # The kernel ends a worker with the thread that started it, so that thread stays: one for each worker.
+        thread = threading.Thread(target=self._serve, name="verifier", daemon=True)
+        thread.start()  # may fail where threads are limited; then there is none to join
+        self._threads.append(thread)
+      self._tasks.put((request, future))
+    return future
+
+  def _serve(self) -> None:
+    """The loop of one thread: takes tasks, and owns the worker that does them."""
+    worker = None
+    try:
+      while (task := self._tasks.get()) is not None:
+        request, future = task
+        if self._closed or not future.set_running_or_notify_cancel():
+          future.cancel()
+          continue
+        try:
+          if worker is None or not worker.is_usable(self.max_tasks):
+            self._retire(worker)
+            worker = self._start()
+          future.set_result(self._check(worker, request))
+        except BaseException as error:  # the caller's result() raises it; this thread serves on
+          future.set_exception(error)
+    finally:
+      self._retire(worker)
+
+  def _check(self, worker: "_Worker", request: dict):
+    try:
+      reply = worker.ask(request, request.get("seconds", self.timeout_seconds))
+    except (TimeoutError, OSError, EOFError) as error:
+      if self._closed:
+        raise CancelledError from None
+      worker.process.kill()
+      worker.process.wait()  # until then it would pass for alive and be given the next answer
+      reply = {"equal": False, "status": TIMED_OUT if isinstance(error, TimeoutError) else CRASHED}
+    if request["op"] != "judge":
+      return reply
+    with self._lock:
+      self._counts["checked"] += 1
+      if reply["status"] in (TIMED_OUT, CRASHED):
+        self._counts[reply["status"]] += 1
+    return reply["equal"], reply["status"]
+
+  def _start(self) -> "_Worker":
+    """A worker that has said it is ready."""
+    found: object = None
+    for _ in range(START_ATTEMPTS):
+      worker = None
+      try:
+        worker = _Worker()
+        with self._lock:
+          self._live.add(worker)
+          self._counts["started"] += 1
+          closed = self._closed
+        if not closed:
+          worker.receive(time.monotonic() + START_SECONDS)
+          return worker
+      except (TimeoutError, OSError, EOFError) as error:  # OSError: no more processes, too
+        found = error
+      self._retire(worker)
+      if self._closed:
+        raise CancelledError
+    raise InputError(
+      "answer verifier (python -m r1jax.verifiers.worker)",
+      f"does not start: {found}",
+      "Its own error is printed above; check that math-verify is installed in this environment.",
+    )
+
+  def _retire(self, worker: "_Worker | None") -> None:
+    if worker is None:
+      return
+    worker.process.kill()
+    worker.process.wait()
+    with self._lock:
+      self._live.discard(worker)
+    worker.process.stdin.close()
+    worker.process.stdout.close()
+
+
+class _Worker:
+  """One process and its two pipes. Every wait has a deadline in `time.monotonic()` seconds."""
+
+  def __init__(self):
+    paths = [_PACKAGE_ROOT, os.environ.get("PYTHONPATH", "")]
+    self.process = subprocess.Popen(
+      # -P: modules of the current directory must not shadow the library's.
+      [sys.executable, "-P", "-m", "r1jax.verifiers.worker", str(os.getpid())],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      bufsize=0,
+      env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
+      start_new_session=True,  # Ctrl-C in the terminal is for the parent alone, from the first moment on
+    )
+    os.set_blocking(self.process.stdin.fileno(), False)
+    os.set_blocking(self.process.stdout.fileno(), False)
+    self.tasks = 0
+
+  def is_usable(self, max_tasks: int) -> bool:
+    return self.tasks < max_tasks and self.process.poll() is None
+
+  def ask(self, request: dict, timeout_seconds: float) -> dict:
+    """Raises TimeoutError after timeout_seconds, EOFError or OSError when the process dies."""
+    self.tasks += 1
+    deadline = time.monotonic() + timeout_seconds
+    body = json.dumps(request).encode()
+    self._write(struct.pack(">I", len(body)) + body, deadline)
+    return self.receive(deadline)
+
+  def receive(self, deadline: float) -> dict:
+    (length,) = struct.unpack(">I", self._read(4, deadline))
+    return json.loads(self._read(length, deadline))
+
+  def _write(self, data: bytes, deadline: float) -> None:
+    fd = self.process.stdin.fileno()
+    while data:
+      _wait(fd, select.POLLOUT, deadline)
+      data = data[os.write(fd, data) :]
+
+  def _read(self, length: int, deadline: float) -> bytes:
+    fd, data = self.process.stdout.fileno(), b""
+    while len(data) < length:
+      _wait(fd, select.POLLIN, deadline)
+      chunk = os.read(fd, length - len(data))
+      if not chunk:
+        raise EOFError(f"the process ended with status {self.process.wait()}")
+      data += chunk
+    return data
+
+
+def _wait(fd: int, event: int, deadline: float) -> None:
+  poll = select.poll()  # not select(), which refuses descriptors above 1023
+  poll.register(fd, event)
+  if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+    raise TimeoutError("no answer before the deadline")
