@@ -139,7 +139,7 @@ class Compute:
 
   dtype: of activations and of the weights at use; parameters and optimizer stay float32.
   remat: what a layer keeps for the backward pass beside its input, and does not compute again: "nothing", "attention" (its
-    output), "dots" (that and products with weights), "everything". None: what is fastest on the platform, see transformer.py.
+    output), "dots" (that and products with weights), "everything". None: the fastest on the platform, see transformer.py.
   attention_chunk: queries a block of training attention: scores are [.., chunk, T], never [.., T, T].
   logprob_chunk: tokens a device whose logits exist at one time when log-probs are computed.
   """
