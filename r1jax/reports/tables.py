@@ -199,8 +199,8 @@ def cost_table(runs: Sequence[Run], labels: Sequence[str], price: float, chips: 
                      f"({lost:.3g} h of the {seconds_text(sum(p.last - p.began for p in run.processes))}).")
     elif not run.processes:
       count, how = chips_of(run, chips)
-      remarks.append(f"{prefix or 'This log has '}no clock: finished stages and phases only, chips: {count} ({how}); time of killed "
-                     "processes is missing.")
+      remarks.append(f"{prefix or 'This log has '}no clock: finished stages and phases, chips: {count} ({how}); the time of "
+                     "killed processes is missing.")
   return Table("Cost", ("", *GROUPS, "total"), rows, " ".join([
     f"At ${price:g} a chip-hour (the paper: ${PAPER_PRICE:g} an H800 hour; --price changes it). The last column but one: "
     "pre-training, evaluation, students, time between stages.", *remarks]))
