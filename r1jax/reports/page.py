@@ -215,17 +215,23 @@ def _table(table: tables.Table, title: str | None = None) -> str:
   greatest = {i: max((row[i] for row in table.rows if isinstance(row[i], int | float)), default=0) for i in table.bars}
   cells = ["".join(_cell(value, greatest.get(i)) for i, value in enumerate(row)) for row in table.rows]
   body = "".join(f"<tr>{row}</tr>" for row in cells)
-  head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in table.header)
+  numbers = {i for i, value in enumerate(table.rows[0]) if _is_number(value)} - set(table.bars) if table.rows else set()
+  kinds = [' class="number"' if i in numbers else "" for i in range(len(table.header))]
+  head = "".join(f'<th scope="col"{kind}>{escape(str(name))}</th>' for kind, name in zip(kinds, table.header, strict=True))
   caption = f"<caption>{escape(title)}</caption>" if title else ""
   about = f'<p class="about">{escape(table.about)}</p>' if table.about else ""
   return (f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title or "numbers")}"><table>{caption}<thead>'
           f"<tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{about}")
 
 
+def _is_number(value: object) -> bool:
+  return isinstance(value, int | float) or str(value).startswith("$")
+
+
 def _cell(value: object, greatest: float | None) -> str:
   if not isinstance(value, int | float):
-    long = ' class="long"' if len(str(value)) > 60 else ""
-    return f"<td{long}>{escape(str(value))}</td>"
+    kind = ' class="long"' if len(str(value)) > 60 else ' class="number"' if _is_number(value) else ""
+    return f"<td{kind}>{escape(str(value))}</td>"
   text = f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
   if greatest:
     width = round(160 * max(value, 0) / greatest)

@@ -38,7 +38,7 @@ RL_PANELS = (
         sampled=True),
   Panel("difficulty", "Accuracy by difficulty", "share right", (("level/*", "level *"),),
         "Of questions that carry a level, as MATH's do.", share=True, sampled=True),
-  Panel("rewards", "Rewards by part", "mean", (("reward/*", "*"),), "Before weighting; `mean` is the weighted sum."),
+  Panel("rewards", "Rewards by part", "mean", (("reward/*", "*"),), "Before weighting; mean is the weighted sum."),
   Panel("language", "Language consistency", "share", (
     ("eval/language", "in the question's language, held out"), ("reward/language", "in it, training samples"),
     ("samples/left_language", "logged samples that mix or leave it")),
@@ -58,7 +58,7 @@ RL_PANELS = (
   Panel("gradient", "Loss and gradient", "", (("policy/loss", "loss"), ("policy/grad_norm", "gradient norm"))),
   Panel("slots", "Occupancy and padding", "share", (
     ("rollout/occupancy", "slots in use"), ("update/padding", "padding of rows")), share=True),
-  Panel("time", "Time of a step", "seconds", (("time/*", "*"),), "`rewards_hidden` ran beside other phases.", log=True),
+  Panel("time", "Time of a step", "seconds", (("time/*", "*"),), "rewards_hidden ran beside other phases.", log=True),
 )
 LOSS_PANELS = (
   Panel("loss", "Loss", "nats a token", (("policy/loss", "loss"), ("policy/teacher_kl", "KL to the teacher"))),

@@ -199,10 +199,10 @@ def cost_table(runs: Sequence[Run], labels: Sequence[str], price: float, chips: 
                      f"({lost:.3g} h of the {seconds_text(sum(p.last - p.began for p in run.processes))}).")
     elif not run.processes:
       count, how = chips_of(run, chips)
-      remarks.append(f"{prefix}no clock in this log: finished stages and phases only, {count} chips ({how}); time of killed "
-                     "processes is missing.")
+      remarks.append(f"{prefix or 'This log has '}no clock: finished stages and phases, chips: {count} ({how}); the time of "
+                     "killed processes is missing.")
   return Table("Cost", ("", *GROUPS, "total"), rows, " ".join([
-    f"At ${price:g} a chip-hour (the paper: ${PAPER_PRICE:g} an H800 hour; --price changes it). `not in the paper's table`: "
+    f"At ${price:g} a chip-hour (the paper: ${PAPER_PRICE:g} an H800 hour; --price changes it). The last column but one: "
     "pre-training, evaluation, students, time between stages.", *remarks]))
 
 
@@ -219,7 +219,7 @@ def time_table(run: Run) -> Table:
   if None in walls:
     rows.append(["between stages", "start, reading", walls[None], ""])
   return Table("Where the time went", ("stage", "phase", "seconds", "share of the phases"), rows,
-               "Verifiers work beside sampling; `rewards` is the time that was waited for them.", bars=(2,))
+               "Verifiers work beside sampling; rewards is the time that was waited for them.", bars=(2,))
 
 
 def data_flow(run: Run) -> Table | None:
