@@ -83,8 +83,9 @@ def _judge_code(response: str, reference: str, question: str) -> Verdict:
 
 
 def _check_maths(reference: str, where: str) -> None:
-  if not maths.check_gold(reference):
-    raise InputError(where, f"the answer {reference!r} cannot be read as mathematics",
+  reason = maths.usable_gold(reference)
+  if reason is not None:
+    raise InputError(where, f"the answer {reference!r:.200} cannot judge: {reason}",
                      "Write it as a number or in LaTeX (3/4, \\frac{3}{4}, x^2+1), or remove the line.")
 
 
@@ -106,7 +107,7 @@ def _located(check: Callable[[str], None]) -> Callable[[str, str], None]:
 
 
 KINDS = {
-  "maths": Kind(lambda answer, gold, _: maths.judge(answer, gold), _check_maths),
+  "maths": Kind(maths.judge, _check_maths),
   "choice": Kind(lambda answer, reference, _: choice.judge(answer, reference), _located(choice.check_reference)),
   "logic": Kind(lambda answer, reference, _: logic.judge(answer, reference), _located(logic.check_reference)),
   "code": Kind(_judge_code, _check_code, whole_response=True, seconds=CODE_SECONDS + START_SECONDS),

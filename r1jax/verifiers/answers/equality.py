@@ -1,22 +1,17 @@
 r"""Equality of the forms of answers. The conventions are in the docstring of `r1jax.verifiers.answers`."""
 
+import re
+from dataclasses import replace
 from fractions import Fraction
 
 from r1jax.verifiers.answers.expression import Node, Unreadable, has_constant, parse, symbols
-from r1jax.verifiers.answers.forms import (
-  Based,
-  Group,
-  Matrix,
-  Named,
-  Relation,
-  Scalar,
-  Words,
-  as_region,
-  marked,
-  without_article,
-)
+from r1jax.verifiers.answers.forms import without_article
+from r1jax.verifiers.answers.points import ENOUGH, points, rounds
+from r1jax.verifiers.answers.records import Based, Clock, Congruence, Family, Group, Matrix, Named, Relation, Scalar, Words
 from r1jax.verifiers.answers.regions import Region, alike
-from r1jax.verifiers.answers.text import plain_words, same_units
+from r1jax.verifiers.answers.sets import as_region, marked
+from r1jax.verifiers.answers.text import plain_words
+from r1jax.verifiers.answers.units import same_units
 from r1jax.verifiers.answers.values import Undefined, difference, evaluate, inexact, is_real, is_zero, quotient, real, same
 
 ROUNDED_DIGITS = 8  # what a pocket calculator shows, and more than people round to; ours
@@ -28,8 +23,16 @@ def equal(answer: object, gold: object, answer_text: str = "", gold_text: str = 
     return _equal_words(answer, gold, answer_text, gold_text)
   if isinstance(gold, Named) or isinstance(answer, Named):
     return _equal_named(answer, gold)
+  if isinstance(gold, Family) or isinstance(answer, Family):
+    return equal_families(answer, gold)
+  if isinstance(answer, Relation) and isinstance(gold, Scalar) and answer.value is not None:
+    return is_literal(gold.node) and equal(answer.value, gold)  # x+y = 7 where x+y is asked for
   if isinstance(gold, Relation) or isinstance(answer, Relation):
     return isinstance(gold, Relation) and isinstance(answer, Relation) and _proportional(answer, gold)
+  if isinstance(gold, Congruence) or isinstance(answer, Congruence):
+    return _equal_congruences(answer, gold)
+  if isinstance(gold, Clock) or isinstance(answer, Clock):
+    return _equal_times(answer, gold)
   if isinstance(gold, Region) or isinstance(answer, Region):
     return _equal_regions(as_region(answer), as_region(gold))
   if isinstance(gold, Matrix) or isinstance(answer, Matrix):
@@ -54,8 +57,8 @@ def _equal_words(answer: object, gold: object, answer_text: str, gold_text: str)
 
 def _equal_named(answer: object, gold: object) -> bool:
   if isinstance(answer, Named) and isinstance(gold, Named):
-    same_name = answer.name == gold.name or "(" in answer.name + gold.name
-    if same_name and equal(answer.form, gold.form):
+    form = _with_variable(answer, gold) if _same_names(answer, gold) else None
+    if form is not None and equal(form, gold.form):
       return True
     if isinstance(answer.form, Scalar) and isinstance(gold.form, Scalar):
       both = symbols(answer.form.node) and symbols(gold.form.node)
@@ -63,11 +66,104 @@ def _equal_named(answer: object, gold: object) -> bool:
     return False
   named, other = (gold, answer) if isinstance(gold, Named) else (answer, gold)
   if isinstance(other, Relation):
+    if named is gold and not (isinstance(gold.form, Scalar) and symbols(gold.form.node)):
+      return False  # 2x+1 = 7 is not solved for x
     relation = _as_relation(named)
     return relation is not None and _proportional(*((other, relation) if named is gold else (relation, other)))
   if isinstance(other, Region) and other.name not in (None, named.name):
     return False
   return equal(answer.form if isinstance(answer, Named) else answer, gold.form if isinstance(gold, Named) else gold)
+
+
+_OF_LETTER = re.compile(r"([A-Za-z]+(?:_\w+)?'*)\(([A-Za-z])\)")
+
+
+def _same_names(answer: Named, gold: Named) -> bool:
+  """The same name; a function of another letter; y for f(x); or words for a letter."""
+  names = [re.sub(r"^m(?=\\angle)|[\s{}]", "", named.name) for named in (answer, gold)]
+  functions = [_OF_LETTER.fullmatch(name) for name in names]
+  if names[0] == names[1] or [named.label for named in (answer, gold)].count(True) == 1 and "\\text" in "".join(names):
+    return True
+  if all(functions):
+    return functions[0][1] == functions[1][1] and all(match[2].islower() for match in functions)
+  return any(match and match[2].islower() and name in (match[1], "y")
+             for match, name in zip(functions, names[::-1], strict=True))
+
+
+def _with_variable(answer: Named, gold: Named) -> object:
+  """The answer's form, its function's letter written as the gold answer's: W(n) = 2n for W(x) = 2x."""
+  old, new = (_OF_LETTER.fullmatch(re.sub(r"\s", "", named.name)) for named in (answer, gold))
+  if not (old and new) or old[2] == new[2] or not isinstance(answer.form, Scalar):
+    return answer.form
+  if new[2] in symbols(answer.form.node):
+    return None
+  return Scalar(renamed(answer.form.node, old[2], new[2]), answer.form.mark, answer.form.unit)
+
+
+def renamed(node: Node, old: str, new: str) -> Node:
+  if node.kind == "symbol":
+    return Node("symbol", name=new) if node.name == old else node
+  return replace(node, args=tuple(renamed(part, old, new) for part in node.args)) if node.args else node
+
+
+def equal_families(answer: object, gold: object) -> bool:
+  """Whether each of some members of one is a member of the other, and the other way round."""
+  families = [_family_of(form) for form in (answer, gold)]
+  letter = next(family.letter for family in families if isinstance(family, Family))
+  families = [_family_of(form, letter) for form in (answer, gold)]
+  if None in families:
+    return False
+  if any(symbols(item) - {family.letter} for family in families for item in family.items):
+    answers, golds = ([Scalar(renamed(item, f.letter, "n")) for item in f.items] for f in families)
+    return _same_items(tuple(answers), tuple(golds))
+  few, many = ([_members(family, reach) for family in families] for reach in (3, 9))
+  return all(any(same(value, each) for each in many[1 - side]) for side in (0, 1) for value in few[side])
+
+
+def _family_of(form: object, letter: str = "") -> Family | None:
+  """The form as a family; an expression or several in one letter are one when the other answer is."""
+  if isinstance(form, Family):
+    return form
+  items = form.items if isinstance(form, Group) and form.kind in ("list", "set") else (form,)
+  items = [item.form if isinstance(item, Named) else item for item in items]
+  if not all(isinstance(item, Scalar) for item in items):
+    return None
+  letters = frozenset().union(*(symbols(item.node) for item in items))
+  return Family(tuple(item.node for item in items), next(iter(letters))) if len(letters) == 1 else None
+
+
+def _members(family: Family, reach: int) -> list:
+  values = []
+  for item in family.items:
+    for number in range(-reach, reach + 1):
+      try:
+        values.append(evaluate(item, {family.letter: Fraction(number)}))
+      except Undefined:
+        continue
+  return values
+
+
+def _equal_congruences(answer: object, gold: object) -> bool:
+  if isinstance(answer, Congruence) and isinstance(gold, Congruence):
+    names = answer.name == gold.name or None in (answer.name, gold.name)
+    return names and answer.modulus == gold.modulus and (answer.residue - gold.residue) % gold.modulus == 0
+  congruence, other = (answer, gold) if isinstance(answer, Congruence) else (gold, answer)
+  return congruence is answer and isinstance(other, Scalar) and other.node.kind == "number" and \
+    other.node.value == congruence.residue and not other.mark
+
+
+def _equal_times(answer: object, gold: object) -> bool:
+  """Hours and minutes, and a.m. or p.m. where both say it."""
+  times = []
+  for form in (answer, gold):
+    if isinstance(form, Group) and form.kind == "ratio" and len(form.items) == 2:
+      numbers = [item.node.value if isinstance(item, Scalar) and item.node.kind == "number" else None for item in form.items]
+      form = Clock(*numbers, "") if None not in numbers else None
+    times.append(form)
+  if not all(isinstance(each, Clock) for each in times):
+    return False
+  halves = {each.half for each in times} - {""}
+  return (times[0].hour, times[0].minute) == (times[1].hour, times[1].minute) and len(halves) <= 1
 
 
 def _as_relation(named: Named) -> Relation | None:
@@ -89,11 +185,12 @@ def _equal_regions(answer: Region | None, gold: Region | None) -> bool:
 
 
 def _equal_matrices(answer: object, gold: object) -> bool:
-  """Entry by entry; a column may be written as a tuple."""
+  """Entry by entry; a column or a row may be written as a tuple."""
   forms = []
-  for form in (answer, gold):
+  for form, other in ((answer, gold), (gold, answer)):
     if isinstance(form, Group) and form.kind == "()":
-      form = Matrix(tuple((item,) for item in form.items))
+      row = isinstance(other, Matrix) and len(other.rows) == 1
+      form = Matrix((form.items,) if row else tuple((item,) for item in form.items))
     if not isinstance(form, Matrix):
       return False
     forms.append(form)
@@ -110,6 +207,8 @@ def _equal_groups(answer: object, gold: object) -> bool:
       return all(equal(item, gold) for item in group.items)  # one answer in two writings, 15 39/40 or 639/40
     return group.kind == "set" and len(group.items) == 1 and equal(answer, group.items[0])
   kinds = {answer.kind, gold.kind}
+  if kinds == {"cases"}:
+    return _same_items(answer.items, gold.items)
   if kinds == {"ratio"}:
     return len(answer.items) == len(gold.items) and _equal_ratios(answer.items, gold.items)
   if "ratio" in kinds:
@@ -212,39 +311,22 @@ def is_settled(node: Node) -> bool:
   inner = node.args[0] if node.kind == "neg" else node
   if inner.kind == "mul":
     number, power = inner.args
-    power_of_ten = power.kind == "pow" and power.args[0].value == 10 and _is_whole(power.args[1])
-    return number.kind == "number" and power_of_ten
+    return number.kind == "number" and _is_power_of_ten(power)
+  if _is_power_of_ten(inner):
+    return True
   if inner.kind == "div" and is_literal(node):
     top, bottom = (part.args[0].value if part.kind == "neg" else part.value for part in inner.args)
     return bottom != 0 and (top / bottom).denominator != 1
   return is_literal(node)
 
 
+def _is_power_of_ten(node: Node) -> bool:
+  return node.kind == "pow" and node.args[0].value == 10 and _is_whole(node.args[1])
+
+
 def _is_whole(node: Node) -> bool:
   node = node.args[0] if node.kind == "neg" else node
   return node.kind == "number" and node.value.denominator == 1
-
-
-# Where the letters are put when two expressions are compared: nothing special may happen there, and letters may be
-# negative, so that \sqrt{x^2} is not x. Ours.
-_POINTS = tuple(
-  tuple(Fraction(*pair) for pair in row)
-  for row in (
-    ((1237, 911), (1559, 1021), (797, 1033), (2203, 1481), (1871, 1753), (1049, 677)),
-    ((977, 1319), (2011, 1279), (1663, 1151), (751, 1361), (2311, 1907), (1187, 1949)),
-    ((-1409, 1063), (-1093, 1487), (-2131, 1753), (-881, 1217), (-1583, 947), (-1697, 1429)),
-    ((-1201, 1669), (1759, 1301), (-1361, 971), (1931, 1447), (-727, 1153), (1427, 1109)),
-  )
-)
-
-
-def _points(nodes: list[Node]) -> list[dict[str, Fraction]]:
-  letters = sorted(frozenset().union(*(symbols(node) for node in nodes)))
-  if not letters:
-    return [{}]
-  return [
-    {letter: row[i % len(row)] + 3 * (i // len(row)) for i, letter in enumerate(letters)} for row in _POINTS
-  ]
 
 
 def same_expression(answer: Node, gold: Node) -> bool:
@@ -253,21 +335,22 @@ def same_expression(answer: Node, gold: Node) -> bool:
     return True
   if answer.kind == "number" and gold.kind == "number":
     return answer.value == gold.value
-  points = _points([answer, gold])
-  compared = 0
-  for point in points:
+  compared, letters, all_of_them = 0, bool(symbols(answer) or symbols(gold)), rounds(answer) or rounds(gold)
+  for point in points([answer, gold]):
     try:
       values = evaluate(answer, point), evaluate(gold, point)
     except Undefined:
       continue
-    if len(points) > 1 and is_real(values[0]) != is_real(values[1]):
+    if letters and is_real(values[0]) != is_real(values[1]):
       if has_constant(answer, "i") or has_constant(gold, "i"):
         return False
       continue  # outside the domain of one of them
     if not same(*values):
-      return len(points) == 1 and _is_rounded(answer, gold, *values)
+      return not letters and _is_rounded(answer, gold, *values)
     compared += 1
-  return compared >= min(2, len(points))
+    if compared == ENOUGH and not all_of_them:
+      break
+  return compared >= (2 if letters else 1)
 
 
 def _is_rounded(answer: Node, gold: Node, value, gold_value) -> bool:
@@ -304,7 +387,7 @@ def _proportional(answer: Relation, gold: Relation) -> bool:
   ):
     return False
   factors = []
-  for point in _points(sides):
+  for point in points(sides):
     try:
       values = [evaluate(side, point) for side in sides]
       differences = difference(*values[:2]), difference(*values[2:])
@@ -313,6 +396,8 @@ def _proportional(answer: Relation, gold: Relation) -> bool:
       factors.append(quotient(*differences))
     except Undefined:
       continue
+    if len(factors) == ENOUGH:
+      break
   if len(factors) < 2 or not all(same(factor, factors[0]) for factor in factors[1:]):
     return False
   return answer.sign == "=" or (is_real(factors[0]) and real(factors[0]) > 0)

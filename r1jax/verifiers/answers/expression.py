@@ -38,7 +38,7 @@ _FUNCTIONS = {
   "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log",
   "lg", "exp", "sqrt",
 }  # fmt: skip
-_CONSTANTS = {"\\pi": "pi", "pi": "pi", "e": "e", "i": "i", "\\infty": "oo", "oo": "oo", "infinity": "oo"}
+_CONSTANTS = {"\\pi": "pi", "pi": "pi", "Pi": "pi", "e": "e", "i": "i", "\\infty": "oo", "oo": "oo", "infinity": "oo"}
 _LETTERS = (
   "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau phi "
   "varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
@@ -50,7 +50,7 @@ KNOWN_COMMANDS = (
   | {"lvert", "rvert", "lfloor", "rfloor", "lceil", "rceil"}
 )  # fmt: skip
 _TOKEN = re.compile(
-  r"\s+|(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<command>\\[A-Za-z]+|\\.)|(?P<letters>[A-Za-z]+)|(?P<other>.)",
+  r"\s+|(?P<number>(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,3}(?![\w.]))?)|(?P<command>\\[A-Za-z]+|\\.)|(?P<letters>[A-Za-z]+)|(?P<other>.)",
   re.ASCII | re.DOTALL,
 )
 _ENDS = {")": "(", "]": "[", "}": "{"}
@@ -99,7 +99,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _is_number(token: str) -> bool:
-  return token[:1].isdigit() or (token[:1] == "." and len(token) > 1)
+  return token[:1].isdecimal() or (token[:1] == "." and len(token) > 1)
 
 
 def _number(token: str) -> Node:
@@ -311,8 +311,10 @@ class _Parser:
     if self.peek() == "^" and self.tokens[self.place : self.place + 2] != ["^", "\\circ"]:
       self.place += 1
       power = self.argument()
-      if power.kind == "neg":
-        raise Unreadable("an inverse function")
+      if power.kind == "neg":  # \sin^{-1} is arcsin; other negative powers are read both ways
+        if power.args[0].value != 1 or "arc" + name not in _FUNCTIONS:
+          raise Unreadable("a negative power of a function")
+        name, power = "arc" + name, None
     if self.peek() in ("(", "{"):
       # The factorial or power that follows belongs to the whole: \sin(x)^2 is left to (\sin x)^2.
       node = self.until({"(": ")", "{": "}"}[self.next()])

@@ -1,0 +1,202 @@
+r"""The answer that prose states: "Jenna has 70 gold coins." is 70, "so 54 / 2 = 27 pens" is 27.
+
+It is the number or formula of the last clause. What contradicts it makes it no answer: a negation, a second candidate, "or",
+an interval, a question, a word that changes the number.
+"""
+
+import re
+from collections.abc import Callable
+
+from r1jax.verifiers.answers.boxes import boxes, with_boxes, with_formulas
+from r1jax.verifiers.answers.text import in_ascii
+from r1jax.verifiers.answers.units import is_changing, is_han_unit, is_unit
+
+_MARK = "\ue000{}\ue001"
+_FORMULA = r"-?\s*\ue000(?P<formula>\d+)\ue001"
+_MONEY = r"(?:\\?[$€£¥]\s?)"
+_NUMBER = (
+  rf"(?:-\s?)?{_MONEY}?(?:-\s?)?(?:(?:\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
+  r"(?:\s?/\s?\d+(?![\d.])|\s\d+/\d+)?(?:\s?\\?%|\s?\\?[$€£¥](?!\s?\d))?|-?\\frac\{-?\d+\}\{\d+\}"
+)
+_CANDIDATE = re.compile(rf"{_FORMULA}|(?<![\w.^\ue000{{}}\\])(?<!\d,)(?:{_NUMBER})(?!\d|\ue001|\.\d|,\d)", re.ASCII)
+_SENTENCE = re.compile(r"(?<=[.])\s+|(?<![\d})\ue001])!+|[?。！？;；\n]+|\.$")
+
+# What comes before the claim, after it, or in its place.
+_REASON = re.compile(r",?\s+(?:because|since)\s|,\s+as\s", re.IGNORECASE)
+_CONDITION = re.compile(r"\s*(?:if|since|as|because|when|given|with|after|while|although|for)\b[^,]*,\s", re.IGNORECASE)
+_THEREFORE = re.compile(
+  r"(?:,|\band)?\s*\b(?:so|therefore|thus|hence|then|which means(?: that)?|meaning|which (?:is|gives(?: us)?|equals|makes|leaves)"
+  r"|resulting in|giving(?: us)?|leaving|totall?ing|for a total of)\b|:(?!\d)|[,，](?=[\u4e00-\u9fff])",
+  re.IGNORECASE,
+)
+# Statements that state nothing.
+_DOUBT = re.compile(
+  r"\b(?:maybe|perhaps|possibly|might|could be|may be|unless|either|neither|nor|wrong|incorrect|false|untrue|impossible|doubt\w*|"
+  r"unlikely|can(?:no|')t be|guess\w*|unsure|unknown)\b|不对|不是|错|可能|也许|或|吗",
+  re.IGNORECASE,
+)
+_NO = re.compile(r"\b(?:not|no|never|none|cannot|without|\w+n't)\b|\\neq?(?![A-Za-z])|\\not|!=|[不没非]", re.IGNORECASE)
+_RETRACTED = re.compile(r"\b(?:no|not|wait|wrong|incorrect|false|but|or|maybe|perhaps|actually)\b|[不错]", re.IGNORECASE)
+_DENIED = re.compile(
+  r"\s*(?:\w+\s+)?(?:(?:is|are|was|were|does|do|did|would|will|can|could|should)\s+(?:not|never)\b|isn't|aren't|wasn't|doesn't)"
+  r"|.*\b(?:not|isn't|never)\b(?:\s+\w+){0,2}\s+(?:answer|correct|right|true|valid|possible|enough|solution)"
+  r"|.*\b(?:not|no|never)\W*$",
+  re.IGNORECASE,
+)
+# Before a number, and after it: then it is a part of something else.
+_OPEN = re.compile(
+  r"(?:\b(?:negative|minus|plus|times|or|root|half|twice|double|triple|at least|at most|instead of|up to|under|above|below|nearly|"
+  r"almost|between|past|base|not|exceeds?|half of|(?:more|less|fewer|greater|smaller|larger|bigger|other|rather|older|younger|"
+  r"higher|lower) than"
+  r"|(?:root|square|cube|halves|thirds?|quarters?|\w+ths|reciprocal|inverse|negative|negation|opposite|double|triple|multiples?|"
+  r"factors?|divisors?|logarithm|log|powers?|percent|%|dozens?|hundreds|thousands|millions|factorial|complement|out) of)"
+  r"|[+*/^_<>\\-]|\\(?:le|ge|lt|gt|leq|geq|times|cdot|div|pm)|(?:至少|至多|最多|最少|超过|不到|大于|小于|多于|少于|负|减|近|分之|第))\s*$",
+  re.IGNORECASE,
+)
+_AROUND = re.compile(
+  rf"\s*(?:(?:or|plus|minus|over|times|and (?:a|one|two|three))\s|(?:or|to|and|-)\s?{_MONEY}?-?[\d\ue000]|at (?:least|most)\b|[+*/^!_]"
+  r"|\\(?:times|cdot|div|pm)|['\"]\s?\d|多|以上|以下|以内|以外|左右|的倒|的平|的立|的.{0,2}倍|折|成|打|分之|半|十|百|千(?![克米])|又|.{1,2}半)",
+  re.ASCII,
+)
+_ADJUNCT = re.compile(
+  r"\b(?:in|after|for|per|within|at|every|each|from|by|with|of|on|over|during|than|until|before|these|those|all|both|other|"
+  r"remaining|the|into|among|across|to)\s+(?:the\s+|a\s+|all\s+|these\s+|only\s+|another\s+)?$",
+  re.IGNORECASE,
+)
+_WHOLE = re.compile(
+  r"\b(?:total|sum|average|mean|amount|value|cost|price|speed|rate|length|profit|area|balance|score|distance|result|answer) "
+  r"of\s+(?:about\s+)?$|\b(?:is|are|was|were|be) (?:at|in|from|by|on|for|of|to)\s+$",
+  re.IGNORECASE,
+)
+_RELATIVE = re.compile(r"\b(?:that|which|who|whom|whose|where)\b", re.IGNORECASE)
+_COPULA = re.compile(r"\b(?:is|are|was|were|be|will be|equals?|makes?|gives?|becomes?|remain)\b|=|是|为", re.IGNORECASE)
+_EQUALS = re.compile(r"(?<![<>!=\\])=(?!=)\s*(?:about|approximately|around|roughly|\\approx)?\s*")
+_LONE_NUMBER = re.compile(rf"(?:^|[A-Za-z,;:]\s+)({_NUMBER})\s*$", re.ASCII)
+_ANSWER = re.compile(rf"\banswer(?:\s+is|\s*:|\s*=)+\s*({_FORMULA}|{_NUMBER})(?!\s*[-+*/=^x])", re.IGNORECASE | re.ASCII)
+_WORD = r"[A-Za-z]+\.?(?:\s*\^\s*(?:\{?[23]\}?|\\circ))?(?:\s*/\s*[A-Za-z]+)?|\^\\circ"
+_FOLLOWING = re.compile(rf"\s*(?:{_WORD})(?:\s+(?:{_WORD})){{0,2}}")
+_SAID_OF = {"is", "are", "was", "were", "to", "from", "by", "into", "than", "over", "times", "if", "and", "but", "about", "without", "except"}
+_TAIL = re.compile(r"(?:\b(?:is|are|equals|be|becomes|gives?|get)\s+|:\s+)(?!.*(?:\b(?:is|are|equals|be|becomes|gives?|get)\s+|:\s+))", re.IGNORECASE)
+
+
+def stated(text: str, numbers: bool, given: frozenset[str] = frozenset()) -> list[str]:
+  """Writings of the answer that the prose states, the fullest first (with its unit, without it); [] where it states none.
+
+  numbers: a bare number may be the answer, not only what stands in a box or between dollars. given: the numbers of the
+  question, which the answer is not when there is a choice.
+  """
+  formulas: list[str] = []
+
+  def marked(content: str) -> str:
+    formulas.append(content)
+    return f" {_MARK.format(len(formulas) - 1)} "
+
+  boxed = bool(boxes(text))
+  prose = with_boxes(with_formulas(text, lambda content: content), marked) if boxed else with_formulas(text, marked)
+  if prose.rstrip().endswith(("?", "？")):
+    return []
+  prose = "\n".join(in_ascii(line) for line in prose.replace("**", "").split("\n"))
+  if len({_value(match[1]) for match in _ANSWER.finditer(prose)}) > 1:
+    return []
+
+  def candidates(part: str) -> list[re.Match]:
+    return [match for match in _CANDIDATE.finditer(part) if _may_answer(match, formulas, numbers and not boxed, boxed)]
+
+  sentences = [sentence for sentence in _SENTENCE.split(prose) if sentence.strip()]
+  place = next((i for i in reversed(range(len(sentences))) if candidates(sentences[i])), None)
+  if place is None:
+    return _tail(sentences[-1]) if sentences and not numbers else []
+  if any(_RETRACTED.search(each) for each in sentences[place + 1 :]):
+    return []
+  clause = _clause(sentences[place], candidates)
+  choice = _chosen(clause, candidates(clause), given)
+  return _writings(clause, choice, formulas) if choice is not None and _is_claimed(clause, choice) else []
+
+
+def _may_answer(match: re.Match, formulas: list[str], numbers: bool, boxed: bool) -> bool:
+  if match["formula"] is None:
+    return numbers
+  content = formulas[int(match["formula"])]
+  if boxed:
+    return True
+  return any(c.isdigit() for c in content) if numbers else not re.fullmatch(r"\\?[A-Za-z]{1,3}", content)
+
+
+def _clause(sentence: str, candidates: Callable[[str], list]) -> str:
+  """The clause that makes the claim: neither the reason nor the condition for it, nor what led to it."""
+  reason = next((match for match in _REASON.finditer(sentence) if candidates(sentence[: match.start()])), None)
+  if reason is not None and not _CONDITION.match(sentence):
+    sentence = sentence[: reason.start()]
+  while (condition := _CONDITION.match(sentence)) and candidates(sentence[condition.end() :]):
+    sentence = sentence[condition.end() :]
+  pieces, start = [], 0
+  for match in _THEREFORE.finditer(sentence):
+    pieces.append(sentence[start : match.start()])
+    start = match.end()
+  pieces.append(sentence[start:])
+  return next((piece for piece in reversed(pieces) if candidates(piece)), sentence)
+
+
+def _chosen(clause: str, found: list[re.Match], given: frozenset[str]) -> re.Match | None:
+  """The candidate that is claimed: what stands behind the last equals sign, else the only one that is no adjunct."""
+  equals = [match.end() for match in _EQUALS.finditer(clause)]
+  if equals:
+    after = [match for match in found if match.start() >= equals[-1] - 1 and match.end() > equals[-1]]
+    if not after or after[0].start() > equals[-1]:
+      return None
+    lone = _LONE_NUMBER.search(clause[: clause.rindex("=", 0, equals[-1])])
+    if lone and _value(lone[1]) != _value(after[0][0]):
+      return None  # so 41 = 42
+    rest = [match for match in after[1:] if not _ADJUNCT.search(clause[: match.start()])]
+    return after[0] if {_value(match[0]) for match in rest} <= {_value(after[0][0])} else None
+  adjuncts = [bool(_ADJUNCT.search(before) and not _WHOLE.search(before)) for before in (clause[: m.start()] for m in found)]
+  pool = [match for match, adjunct in zip(found, adjuncts, strict=True) if not adjunct] or found
+  if len({_value(match[0]) for match in pool}) > 1:
+    pool = [match for match in pool if _value(match[0]) not in given]
+  return pool[-1] if len({_value(match[0]) for match in pool}) == 1 else None
+
+
+def _is_claimed(clause: str, choice: re.Match) -> bool:
+  before, after = clause[: choice.start()], clause[choice.end() :]
+  if _OPEN.search(before) or _AROUND.match(after) or _DOUBT.search(clause) or _DENIED.match(after):
+    return False
+  for no in _NO.finditer(before):  # "the carrots that will not be used are 120" is a claim, "it is not 120" is none
+    if not (_RELATIVE.search(before[: no.start()]) and _COPULA.search(before[no.end() :])):
+      return False
+  subject = re.search(r"[A-Za-z]{2,}.*\s|[:=\u4e00-\u9fff]\s*$", before)
+  return bool(subject or choice["formula"]
+              or re.match(r"\s*(?:\S+\s+){0,4}?(?:is|are|was|were|will be)\b", after))  # fmt: skip
+
+
+def _writings(clause: str, choice: re.Match, formulas: list[str]) -> list[str]:
+  number, after = choice[0], clause[choice.end() :]
+  if choice["formula"] is not None:
+    content = formulas[int(choice["formula"])]
+    number = f"-{{{content}}}" if number.startswith("-") else content
+  following = _FOLLOWING.match(after)
+  if following:
+    words = following[0].split()
+    joined = "" if after[:1].isalpha() else " "
+    first = re.sub(r"[^A-Za-z].*", "", words[0])
+    fuller = [number + joined + " ".join(words[:count]) for count in range(len(words), 0, -1)]
+    changed = (is_changing(first) and first.casefold() not in _SAID_OF and not is_unit(first)) or (joined == "" and first)
+    return fuller if changed else [*fuller, number]
+  han = re.match(r"\s*([\u4e00-\u9fff]{1,6})", after)
+  if han:
+    fuller = [number + han[1][:count] for count in range(len(han[1]), 0, -1)]
+    return [*fuller, number] if is_han_unit(han[1][0]) else fuller
+  return [number]
+
+
+def _tail(sentence: str) -> list[str]:
+  """What the last verb of a sentence without formulas says, where it may be mathematics: "The area is 6\\pi cm"."""
+  match = _TAIL.search(sentence)
+  if match is None or _NO.search(sentence) or _DOUBT.search(sentence):
+    return []
+  return [sentence[match.end() :]]
+
+
+def _value(text: str) -> str:
+  """A number as it is compared with others of the same text."""
+  digits = re.sub(r"[^\d./\ue000-]", "", text)
+  return re.sub(r"\.0+$", "", digits)
