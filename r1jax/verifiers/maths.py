@@ -146,7 +146,7 @@ def judge(answer: str, gold: str, question: str = "") -> Verdict:
   for text in _readings(answer, gold_form, question):
     form = _form(text, nouns, question)
     if form is not None:
-      right = answers.equal(form, gold_form, text, gold) or _equal_as_letters(text, gold)
+      right = answers.equal(form, gold_form, text, _gold_text(gold)) or _equal_as_letters(text, gold)
       return right and not is_copied(text, gold, question), SCORED
   return _same_words(answer, gold), UNPARSABLE
 
@@ -171,7 +171,13 @@ _MISSING = frozenset("proof|n/a|na|none|nan|null|nil|unknown|tbd|todo|omitted|se
 
 
 def _gold_form(gold: str) -> object:
-  return _form(_whole(gold), None, "") if _is_bounded(gold) else None
+  return _form(_gold_text(gold), None, "") if _is_bounded(gold) else None
+
+
+@lru_cache(maxsize=CACHED_FORMS)
+def _gold_text(gold: str) -> str:
+  """The text that is read of a gold answer: what stands in its boxes, or else all of it."""
+  return tidy(", ".join(boxes(gold))) or _whole(gold)
 
 
 def _readings(answer: str, gold_form: object, question: str) -> Iterator[str]:

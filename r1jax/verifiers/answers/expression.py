@@ -41,9 +41,10 @@ _FUNCTIONS = {
 _CONSTANTS = {"\\pi": "pi", "pi": "pi", "Pi": "pi", "e": "e", "i": "i", "\\infty": "oo", "oo": "oo", "infinity": "oo"}
 _LETTERS = (
   "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau phi "
-  "varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
+  "varphi chi psi omega hbar Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
 )
 _GREEK = frozenset(_LETTERS.split())
+_SHORT_WORDS = frozenset("so is we of the and are not for was has get per odd yes all any".split())  # no products of letters
 _OPAQUE = {"f", "g"}  # letters that are functions where a bracket follows: f(2x) is not 2f(x)
 KNOWN_COMMANDS = (
   _GREEK | _FUNCTIONS | {"pi", "infty", "cdot", "times", "ast", "div", "frac", "binom", "circ", "degree"}
@@ -87,7 +88,7 @@ def _tokens(text: str) -> list[str]:
     if kind == "letters":
       if token in _FUNCTIONS or token in _CONSTANTS:
         found.append(token)
-      elif len(token) > MAX_WORD:
+      elif len(token) > MAX_WORD or token.casefold() in _SHORT_WORDS:
         raise Unreadable(text)
       else:
         found.extend(token)
@@ -192,6 +193,8 @@ class _Parser:
       elif token == "^":
         self.place += 1
         node = Node("pow", (node, self.argument()))
+        if self.peek() == "_" and node.args[0].kind == "symbol":  # v^2_0 is v_0^2
+          node = Node("pow", (self.symbol(node.args[0].name), node.args[1]))
       elif token == "!":
         self.place += 1
         node = Node("call", (node,), "factorial")
@@ -343,10 +346,19 @@ class _Parser:
         name += "_" + self.next()
       else:
         raise Unreadable("a subscript")
+    name += self.primes()
     if name in _OPAQUE and self.peek() == "(":
       self.place += 1
       return Node("call", (self.until(")"),), "opaque " + name)
     return Node("symbol", name=name)
+
+  def primes(self) -> str:
+    found = ""
+    for mark in (["'"], ["^", "\\prime"], ["^", "{", "\\prime", "}"]):
+      while self.tokens[self.place : self.place + len(mark)] == mark:
+        self.place += len(mark)
+        found += "'"
+    return found
 
 
 def _is_proper(top: Node, bottom: Node) -> bool:

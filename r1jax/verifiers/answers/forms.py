@@ -56,7 +56,7 @@ _ANY_INTEGER = re.compile(
 _FOR_ALL = re.compile(r"\s*,?\s*(?:\\text\{\s*)?for (?:all|every|any)(?: real)?(?: numbers?)?\s*\}?\s*\$?([a-z])\$?"
                       r"(?:\s*\\in\s*\\mathbb\s*\{?R\}?)?$")  # fmt: skip
 _CONGRUENT = re.compile(r"(?:([A-Za-z])\s*\\equiv\s*)?(-?\d{1,18})\s*\(?\\?p?mod\s*\{?\s*(\d{1,18})\s*\}?\)?", re.ASCII)
-_INTRODUCED = re.compile(r"\\text\{\s*(?:the |at )?(?:points?|values?|vectors?|coordinates?|line|plane)(?: are| is)?:?\s*\}\s*(?=[(\\])")
+_INTRODUCED = re.compile(r"\\text\{[^{}=]{1,60}:\s*\}|\\text\{\s*(?:the |at )?(?:points?|values?|vectors?|coordinates?|line|plane)(?: are| is)?:?\s*\}\s*(?=[(\\])")
 _APPROXIMATED = re.compile(r"(.+?)\s*(?:\(\s*(?:\\approx|=|or)?\s*([\d.,/]+)\s*(?:\\unit\{[^{}]*\})?\)|\\approx\s*(.+))", re.ASCII)
 
 
@@ -268,7 +268,10 @@ def _scalar(text: str) -> object:
 
 def _approximated(match: re.Match) -> Scalar | None:
   r"""An exact value with its decimal behind it, \frac{3}{2} (1.5) or \pi \approx 3.14: None where they contradict."""
-  form, decimal = _scalar(match[1]), _scalar(match[2] or match[3])
+  try:
+    form, decimal = _scalar(match[1]), _scalar(match[2] or match[3])
+  except Unreadable:
+    return None
   if not (isinstance(form, Scalar) and isinstance(decimal, Scalar)) or symbols(form.node) or symbols(decimal.node):
     return None
   if not rounds_to(form.node, decimal.node):

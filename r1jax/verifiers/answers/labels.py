@@ -59,7 +59,7 @@ def is_name(text: str) -> bool:
 
 
 def rounds_to(exact: Node, decimal: Node) -> bool:
-  """Whether a number is another one, rounded up, down or to the nearest in its last place. False for what has no value."""
+  """Whether a number is another one, or a decimal that it rounds to, up, down or to the nearest. False for what has no value."""
   try:
     value, written = evaluate(exact, {}), evaluate(decimal, {})
   except Undefined:
@@ -67,7 +67,7 @@ def rounds_to(exact: Node, decimal: Node) -> bool:
   if same(value, written):
     return True
   inner = decimal.args[0] if decimal.kind in ("neg", "percent") else decimal
-  if inner.kind != "number" or not (is_real(value) and is_real(written)):
+  if inner.kind != "number" or "." not in inner.text or not (is_real(value) and is_real(written)):
     return False
   place = len(inner.text.partition(".")[2]) + (2 if decimal.kind == "percent" else 0)
   return bool(abs(inexact(real(value)) - inexact(real(written))) * 10**place < 1)

@@ -6,6 +6,7 @@ an interval, a question, a word that changes the number.
 
 import re
 from collections.abc import Callable
+from itertools import takewhile
 
 from r1jax.verifiers.answers.boxes import boxes, with_boxes, with_formulas
 from r1jax.verifiers.answers.text import in_ascii
@@ -26,7 +27,7 @@ _REASON = re.compile(r",?\s+(?:because|since)\s|,\s+as\s", re.IGNORECASE)
 _CONDITION = re.compile(r"\s*(?:if|since|as|because|when|given|with|after|while|although|for)\b[^,]*,\s", re.IGNORECASE)
 _THEREFORE = re.compile(
   r"(?:,|\band)?\s*\b(?:so|therefore|thus|hence|then|which means(?: that)?|meaning|which (?:is|gives(?: us)?|equals|makes|leaves)"
-  r"|resulting in|giving(?: us)?|leaving|totall?ing|for a total of)\b|:(?!\d)|[,，](?=[\u4e00-\u9fff])",
+  r"|resulting in|giving(?: us)?|leaving|totall?ing|for a total of|and (?:that|this|it) (?:is|makes|equals|gives))\b|:(?!\d)|[,，](?=[\u4e00-\u9fff])",
   re.IGNORECASE,
 )
 # Statements that state nothing.
@@ -45,7 +46,7 @@ _DENIED = re.compile(
 )
 # Before a number, and after it: then it is a part of something else.
 _OPEN = re.compile(
-  r"(?:\b(?:negative|minus|plus|times|or|root|half|twice|double|triple|at least|at most|instead of|up to|under|above|below|nearly|"
+  r"(?:\b(?:negative|minus|plus|times|or|root|half|twice|double|triple|at least|at most|instead of|(?<!round )(?<!rounds )(?<!rounded )(?<!add )(?<!adds )up to|under|above|below|nearly|"
   r"almost|between|past|base|not|exceeds?|half of|(?:more|less|fewer|greater|smaller|larger|bigger|other|rather|older|younger|"
   r"higher|lower) than"
   r"|(?:root|square|cube|halves|thirds?|quarters?|\w+ths|reciprocal|inverse|negative|negation|opposite|double|triple|multiples?|"
@@ -55,7 +56,7 @@ _OPEN = re.compile(
 )
 _AROUND = re.compile(
   rf"\s*(?:(?:or|plus|minus|over|times|and (?:a|one|two|three))\s|(?:or|to|and|-)\s?{_MONEY}?-?[\d\ue000]|at (?:least|most)\b|[+*/^!_]"
-  r"|\\(?:times|cdot|div|pm)|['\"]\s?\d|多|以上|以下|以内|以外|左右|的倒|的平|的立|的.{0,2}倍|折|成|打|分之|半|十|百|千(?![克米])|又|.{1,2}半)",
+  r"|\\(?:times|cdot|div|pm)(?![A-Za-z])|['\"]\s?\d|多|以上|以下|以内|以外|左右|的倒|的平|的立|的.{0,2}倍|折|成|打|分之|半|十|百|千(?![克米])|又|.{1,2}半)",
   re.ASCII,
 )
 _ADJUNCT = re.compile(
@@ -75,7 +76,10 @@ _LONE_NUMBER = re.compile(rf"(?:^|[A-Za-z,;:]\s+)({_NUMBER})\s*$", re.ASCII)
 _ANSWER = re.compile(rf"\banswer(?:\s+is|\s*:|\s*=)+\s*({_FORMULA}|{_NUMBER})(?!\s*[-+*/=^x])", re.IGNORECASE | re.ASCII)
 _WORD = r"[A-Za-z]+\.?(?:\s*\^\s*(?:\{?[23]\}?|\\circ))?(?:\s*/\s*[A-Za-z]+)?|\^\\circ"
 _FOLLOWING = re.compile(rf"\s*(?:{_WORD})(?:\s+(?:{_WORD})){{0,2}}")
-_SAID_OF = {"is", "are", "was", "were", "to", "from", "by", "into", "than", "over", "times", "if", "and", "but", "about", "without", "except"}
+_SAID_OF = frozenset(  # words that begin something else after a number
+  "is are was were be will would can has have had to from by into than over times if and but about without except of in on at for "
+  "the a an this that these which who with when while after before during as so because since left altogether each".split()
+)
 _TAIL = re.compile(r"(?:\b(?:is|are|equals|be|becomes|gives?|get)\s+|:\s+)(?!.*(?:\b(?:is|are|equals|be|becomes|gives?|get)\s+|:\s+))", re.IGNORECASE)
 
 
@@ -133,8 +137,9 @@ def _clause(sentence: str, candidates: Callable[[str], list]) -> str:
   for match in _THEREFORE.finditer(sentence):
     pieces.append(sentence[start : match.start()])
     start = match.end()
-  pieces.append(sentence[start:])
-  return next((piece for piece in reversed(pieces) if candidates(piece)), sentence)
+  pieces = [*pieces, sentence[start:]]
+  claim = next((piece for piece in reversed(pieces) if candidates(piece)), sentence)
+  return claim if claim is pieces[0] else f": {claim}"
 
 
 def _chosen(clause: str, found: list[re.Match], given: frozenset[str]) -> re.Match | None:
@@ -145,7 +150,7 @@ def _chosen(clause: str, found: list[re.Match], given: frozenset[str]) -> re.Mat
     if not after or after[0].start() > equals[-1]:
       return None
     lone = _LONE_NUMBER.search(clause[: clause.rindex("=", 0, equals[-1])])
-    if lone and _value(lone[1]) != _value(after[0][0]):
+    if lone and "/" not in lone[1] and _value(lone[1]) != _value(after[0][0]):
       return None  # so 41 = 42
     rest = [match for match in after[1:] if not _ADJUNCT.search(clause[: match.start()])]
     return after[0] if {_value(match[0]) for match in rest} <= {_value(after[0][0])} else None
@@ -175,11 +180,11 @@ def _writings(clause: str, choice: re.Match, formulas: list[str]) -> list[str]:
     number = f"-{{{content}}}" if number.startswith("-") else content
   following = _FOLLOWING.match(after)
   if following:
-    words = following[0].split()
+    words = list(takewhile(lambda word: word.casefold() not in _SAID_OF, following[0].split()))
     joined = "" if after[:1].isalpha() else " "
-    first = re.sub(r"[^A-Za-z].*", "", words[0])
+    first = re.sub(r"[^A-Za-z].*", "", words[0]) if words else ""
     fuller = [number + joined + " ".join(words[:count]) for count in range(len(words), 0, -1)]
-    changed = (is_changing(first) and first.casefold() not in _SAID_OF and not is_unit(first)) or (joined == "" and first)
+    changed = (is_changing(first) and not is_unit(first)) or (joined == "" and first)
     return fuller if changed else [*fuller, number]
   han = re.match(r"\s*([\u4e00-\u9fff]{1,6})", after)
   if han:

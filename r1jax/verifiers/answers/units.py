@@ -37,7 +37,7 @@ _SPELLINGS = {
   "yuan": "RMB 元 块 块钱 人民币 元钱",
   "euro": "EUR 欧元",
   "pound sterling": "GBP 英镑",
-  "rupee": "Rs INR",
+  "rupee": "INR",
   "jiao": "角",
   "degree": "deg 度",
   "Celsius": "",
@@ -74,7 +74,7 @@ _UNITS = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling 
 _LOWER = {spelling.casefold(): unit for spelling, unit in _UNITS.items() if len(spelling) > 1}
 _RATES = {"mph": "mile per hour", "kph": "km per hour", "kmh": "km per hour", "mpg": "mile per gallon", "fps": "foot per second"}
 _CURRENCIES = {"\\$": "dollar", "$": "dollar", "¥": "yuan", "€": "euro", "£": "pound sterling", "\\euro": "euro",
-               "\\pounds": "pound sterling", "₹": "rupee"}  # fmt: skip
+               "\\pounds": "pound sterling", "₹": "rupee", "Rs": "rupee", "Rs.": "rupee"}  # fmt: skip
 # After a number these change it, or say something else of it; in the question or not, none is a unit.
 _CHANGING = frozenset(
   (
@@ -98,7 +98,7 @@ _HAN_CHANGING = "零一二三四五六七八九十百千万亿点之半几多约
 _FONT = r"\\(?:text|unit)"
 _POWER = r"(?:\s*\^\s*(?:\{\s*([23])\s*\}|([23])))?"
 _WORDS = r"[A-Za-z][A-Za-z']*\.?(?:(?:\s+|\s*/\s*|-)[A-Za-z][A-Za-z']*\.?)*"
-_PHRASE = re.compile(rf"(?P<before>[\d)}}%]|\\[A-Za-z]+|(?<![A-Za-z])[A-Za-z])(?P<gap>\s*)"
+_PHRASE = re.compile(rf"(?P<before>[\d)}}%]|\\[A-Za-z]+|(?<![A-Za-z])[A-Za-z](?=\s))(?P<gap>\s*)"
                      rf"(?:{_FONT}\{{\s*(?P<text>[^{{}}]*?)\s*\}}|(?P<words>{_WORDS}))(?P<power>{_POWER})"
                      rf"(?P<rest>\s*(?:/|\\text\{{\s*/\s*\}})\s*(?:{_FONT}\{{\s*[^{{}}]*?\s*\}}|{_WORDS}){_POWER})?")  # fmt: skip
 _HAN = re.compile(r"(?<=[\d)}%])\s*([\u4e00-\u9fff]{1,8})(?=\s*(?:$|[,;)\]}]))")
@@ -110,6 +110,10 @@ def nouns_of(*texts: str) -> frozenset[str]:
   """The words of a question or a gold answer that may name what its numbers count, in the singular and lower case."""
   words = {word for text in texts for word in re.findall(r"[A-Za-z]{2,30}", text)}
   return frozenset(_singular(word.casefold()) for word in words) - _NO_NOUNS
+
+
+# Of these the plural may be what is counted, "8 pairs", where the question has the noun.
+_COUNTED = frozenset("pairs dozens quarters scores roots digits places squares cubes points powers exponents halves".split())
 
 
 def is_changing(word: str) -> bool:
@@ -152,7 +156,7 @@ def split_unit(text: str) -> tuple[str, str | None]:
   sign = re.match(r"([-+]?)\s*(\\euro|\\pounds|\\\$|USD|EUR|GBP|RMB|Rs\.?|[$¥€£₹])\s*(?=[\d.\\])(?!\\\$)", rest)
   if sign is None:
     return rest, unit
-  currency = _CURRENCIES.get(sign[2]) or _UNITS[sign[2].rstrip(".")]
+  currency = _CURRENCIES.get(sign[2]) or _UNITS[sign[2]]
   if "$" in rest[sign.end() :] or (unit is not None and not same_units(unit, currency)):
     return text, None
   return sign[1] + rest[sign.end() :], currency
@@ -189,7 +193,8 @@ def _quantity(text: str, nouns: frozenset[str], any_word: bool) -> str | None:
     unit = _UNITS.get(word) or _LOWER.get(lower) or _LOWER.get(_singular(lower)) or _RATES.get(lower)
     if unit is None and lower in _FILLERS:
       continue
-    if unit is None and (is_changing(word) or not (any_word or (_singular(lower) in nouns and len(lower) > 1))):
+    counted = lower in _COUNTED and _singular(lower) in nouns
+    if unit is None and (is_changing(word) and not counted or not (any_word or (_singular(lower) in nouns and len(lower) > 1))):
       return None
     names.append(unit or _singular(lower))
   return " ".join(names) + (f"^{power}" if power and names else "")
