@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from r1jax.verifiers import answers
 from r1jax.verifiers.answers.boxes import boxes, with_boxes, with_formulas
-from r1jax.verifiers.answers.equality import is_literal
+from r1jax.verifiers.answers.compare import is_literal
 from r1jax.verifiers.answers.question import is_copied
 from r1jax.verifiers.answers.records import Named, Scalar, Words
 from r1jax.verifiers.answers.statement import stated

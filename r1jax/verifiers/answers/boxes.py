@@ -71,4 +71,4 @@ def with_formulas(text: str, written: Callable[[str], str]) -> str:
 
 def _is_money(content: str) -> bool:
   """Whether two dollars are the signs of two amounts, "$5 or $6" or "$4 each, so $", and no formula."""
-  return content[0].isdigit() and (content[-1].isspace() or re.search(r"(?<![\\A-Za-z{])[a-z]{3,} [a-z]{2,}", content) is not None)
+  return content[0] in "0123456789." and (content[-1].isspace() or re.search(r"(?<![\\A-Za-z{])[a-z]{3,} [a-z]{2,}", content) is not None)

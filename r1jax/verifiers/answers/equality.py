@@ -1,20 +1,17 @@
 r"""Equality of the forms of answers. The conventions are in the docstring of `r1jax.verifiers.answers`."""
 
 import re
-from dataclasses import replace
-from fractions import Fraction
 
-from r1jax.verifiers.answers.expression import Node, Unreadable, has_constant, parse, symbols
+from r1jax.verifiers.answers.compare import is_literal, is_settled, proportional, same_expression
+from r1jax.verifiers.answers.expression import Node, Unreadable, parse, symbols
 from r1jax.verifiers.answers.forms import without_article
-from r1jax.verifiers.answers.points import ENOUGH, points, rounds
 from r1jax.verifiers.answers.records import Based, Clock, Congruence, Family, Group, Matrix, Named, Relation, Scalar, Words
 from r1jax.verifiers.answers.regions import Region, alike
 from r1jax.verifiers.answers.sets import as_region, marked
+from r1jax.verifiers.answers.special import components, equal_congruences, equal_families, equal_times, is_vector, renamed
 from r1jax.verifiers.answers.text import plain_words
 from r1jax.verifiers.answers.units import same_units
-from r1jax.verifiers.answers.values import Undefined, difference, evaluate, inexact, is_real, is_zero, quotient, real, same
-
-ROUNDED_DIGITS = 8  # what a pocket calculator shows, and more than people round to; ours
+from r1jax.verifiers.answers.values import Undefined, evaluate, is_zero, quotient, same
 
 
 def equal(answer: object, gold: object, answer_text: str = "", gold_text: str = "") -> bool:
@@ -28,13 +25,15 @@ def equal(answer: object, gold: object, answer_text: str = "", gold_text: str = 
   if isinstance(answer, Relation) and isinstance(gold, Scalar) and answer.value is not None:
     return is_literal(gold.node) and equal(answer.value, gold)  # x+y = 7 where x+y is asked for
   if isinstance(gold, Relation) or isinstance(answer, Relation):
-    return isinstance(gold, Relation) and isinstance(answer, Relation) and _proportional(answer, gold)
+    return isinstance(gold, Relation) and isinstance(answer, Relation) and proportional(answer, gold)
   if isinstance(gold, Congruence) or isinstance(answer, Congruence):
-    return _equal_congruences(answer, gold)
+    return equal_congruences(answer, gold)
   if isinstance(gold, Clock) or isinstance(answer, Clock):
-    return _equal_times(answer, gold)
+    return equal_times(answer, gold)
   if isinstance(gold, Region) or isinstance(answer, Region):
     return _equal_regions(as_region(answer), as_region(gold))
+  if is_vector(answer) and isinstance(gold, Group | Matrix):
+    return _equal_vectors(answer, gold)
   if isinstance(gold, Matrix) or isinstance(answer, Matrix):
     return _equal_matrices(answer, gold)
   if isinstance(gold, Group) or isinstance(answer, Group):
@@ -62,14 +61,14 @@ def _equal_named(answer: object, gold: object) -> bool:
       return True
     if isinstance(answer.form, Scalar) and isinstance(gold.form, Scalar):
       both = symbols(answer.form.node) and symbols(gold.form.node)
-      return bool(both) and _proportional(_as_relation(answer), _as_relation(gold))
+      return bool(both) and proportional(_as_relation(answer), _as_relation(gold))
     return False
   named, other = (gold, answer) if isinstance(gold, Named) else (answer, gold)
   if isinstance(other, Relation):
     if named is gold and not (isinstance(gold.form, Scalar) and symbols(gold.form.node)):
       return False  # 2x+1 = 7 is not solved for x
     relation = _as_relation(named)
-    return relation is not None and _proportional(*((other, relation) if named is gold else (relation, other)))
+    return relation is not None and proportional(*((other, relation) if named is gold else (relation, other)))
   if isinstance(other, Region) and other.name not in (None, named.name):
     return False
   return equal(answer.form if isinstance(answer, Named) else answer, gold.form if isinstance(gold, Named) else gold)
@@ -98,72 +97,6 @@ def _with_variable(answer: Named, gold: Named) -> object:
   if new[2] in symbols(answer.form.node):
     return None
   return Scalar(renamed(answer.form.node, old[2], new[2]), answer.form.mark, answer.form.unit)
-
-
-def renamed(node: Node, old: str, new: str) -> Node:
-  if node.kind == "symbol":
-    return Node("symbol", name=new) if node.name == old else node
-  return replace(node, args=tuple(renamed(part, old, new) for part in node.args)) if node.args else node
-
-
-def equal_families(answer: object, gold: object) -> bool:
-  """Whether each of some members of one is a member of the other, and the other way round."""
-  families = [_family_of(form) for form in (answer, gold)]
-  letter = next(family.letter for family in families if isinstance(family, Family))
-  families = [_family_of(form, letter) for form in (answer, gold)]
-  if None in families:
-    return False
-  if any(symbols(item) - {family.letter} for family in families for item in family.items):
-    answers, golds = ([Scalar(renamed(item, f.letter, "n")) for item in f.items] for f in families)
-    return _same_items(tuple(answers), tuple(golds))
-  few, many = ([_members(family, reach) for family in families] for reach in (3, 9))
-  return all(any(same(value, each) for each in many[1 - side]) for side in (0, 1) for value in few[side])
-
-
-def _family_of(form: object, letter: str = "") -> Family | None:
-  """The form as a family; an expression or several in one letter are one when the other answer is."""
-  if isinstance(form, Family):
-    return form
-  items = form.items if isinstance(form, Group) and form.kind in ("list", "set") else (form,)
-  items = [item.form if isinstance(item, Named) else item for item in items]
-  if not all(isinstance(item, Scalar) for item in items):
-    return None
-  letters = frozenset().union(*(symbols(item.node) for item in items))
-  return Family(tuple(item.node for item in items), next(iter(letters))) if len(letters) == 1 else None
-
-
-def _members(family: Family, reach: int) -> list:
-  values = []
-  for item in family.items:
-    for number in range(-reach, reach + 1):
-      try:
-        values.append(evaluate(item, {family.letter: Fraction(number)}))
-      except Undefined:
-        continue
-  return values
-
-
-def _equal_congruences(answer: object, gold: object) -> bool:
-  if isinstance(answer, Congruence) and isinstance(gold, Congruence):
-    names = answer.name == gold.name or None in (answer.name, gold.name)
-    return names and answer.modulus == gold.modulus and (answer.residue - gold.residue) % gold.modulus == 0
-  congruence, other = (answer, gold) if isinstance(answer, Congruence) else (gold, answer)
-  return congruence is answer and isinstance(other, Scalar) and other.node.kind == "number" and \
-    other.node.value == congruence.residue and not other.mark
-
-
-def _equal_times(answer: object, gold: object) -> bool:
-  """Hours and minutes, and a.m. or p.m. where both say it."""
-  times = []
-  for form in (answer, gold):
-    if isinstance(form, Group) and form.kind == "ratio" and len(form.items) == 2:
-      numbers = [item.node.value if isinstance(item, Scalar) and item.node.kind == "number" else None for item in form.items]
-      form = Clock(*numbers, "") if None not in numbers else None
-    times.append(form)
-  if not all(isinstance(each, Clock) for each in times):
-    return False
-  halves = {each.half for each in times} - {""}
-  return (times[0].hour, times[0].minute) == (times[1].hour, times[1].minute) and len(halves) <= 1
 
 
 def _as_relation(named: Named) -> Relation | None:
@@ -198,6 +131,15 @@ def _equal_matrices(answer: object, gold: object) -> bool:
   return len(forms[0].rows) == len(forms[1].rows) and _same_tuple(entries, golds)
 
 
+def _equal_vectors(answer: Scalar, gold: Group | Matrix) -> bool:
+  items = gold.items if isinstance(gold, Group) else tuple(cell for row in gold.rows for cell in row)
+  found = components(answer, len(items)) if len(items) in (2, 3) else None
+  try:
+    return found is not None and all(same(a, evaluate(_plain_scalar(g), {})) for a, g in zip(found, items, strict=True))
+  except (Undefined, Unreadable):
+    return False
+
+
 def _equal_groups(answer: object, gold: object) -> bool:
   if not (isinstance(answer, Group) and isinstance(gold, Group)):
     group, other = (answer, gold) if isinstance(answer, Group) else (gold, answer)
@@ -215,13 +157,15 @@ def _equal_groups(answer: object, gold: object) -> bool:
     return False
   items, golds = answer.items, gold.items
   if kinds <= {"list", "set"}:
-    if "set" in kinds and len(kinds) == 1:
+    if ("set" in kinds and len(kinds) == 1) or all(isinstance(item, Group) for item in golds):
       return _covers(items, golds) and _covers(golds, items)
     return _same_items(items, golds)
   if kinds == {"()", "list"}:
     return _same_tuple(_in_order_of_names(items), _in_order_of_names(golds))
   if kinds in ({"][", "()"}, {"]["}):
     return _same_tuple(items, golds)
+  if gold.kind == "[]" and answer.kind in ("list", "set") and as_region(gold) is None:
+    return _same_tuple(items, golds)  # a list as programs print it, no interval
   return len(kinds) == 1 and _same_tuple(items, golds)
 
 
@@ -294,110 +238,3 @@ def _at_most_one(node: Node) -> bool:
     return bool(symbols(node)) or not abs(evaluate(node, {})) > 1
   except Undefined:
     return True
-
-
-def is_literal(node: Node) -> bool:
-  """Whether it is a plain number, a fraction of whole numbers or a mixed number, with or without a sign."""
-  if node.kind == "neg":
-    node = node.args[0]
-  if node.kind == "div":
-    return all(_is_whole(part) for part in node.args)
-  return node.kind in ("number", "mixed")
-
-
-def is_settled(node: Node) -> bool:
-  """Whether it is a number and not work left to be done: a literal, no fraction that is whole (10/2), or a number in
-  scientific notation."""
-  inner = node.args[0] if node.kind == "neg" else node
-  if inner.kind == "mul":
-    number, power = inner.args
-    return number.kind == "number" and _is_power_of_ten(power)
-  if _is_power_of_ten(inner):
-    return True
-  if inner.kind == "div" and is_literal(node):
-    top, bottom = (part.args[0].value if part.kind == "neg" else part.value for part in inner.args)
-    return bottom != 0 and (top / bottom).denominator != 1
-  return is_literal(node)
-
-
-def _is_power_of_ten(node: Node) -> bool:
-  return node.kind == "pow" and node.args[0].value == 10 and _is_whole(node.args[1])
-
-
-def _is_whole(node: Node) -> bool:
-  node = node.args[0] if node.kind == "neg" else node
-  return node.kind == "number" and node.value.denominator == 1
-
-
-def same_expression(answer: Node, gold: Node) -> bool:
-  """Whether two expressions have the same value wherever they were tried, or are the same as written."""
-  if answer == gold:
-    return True
-  if answer.kind == "number" and gold.kind == "number":
-    return answer.value == gold.value
-  compared, letters, all_of_them = 0, bool(symbols(answer) or symbols(gold)), rounds(answer) or rounds(gold)
-  for point in points([answer, gold]):
-    try:
-      values = evaluate(answer, point), evaluate(gold, point)
-    except Undefined:
-      continue
-    if letters and is_real(values[0]) != is_real(values[1]):
-      if has_constant(answer, "i") or has_constant(gold, "i"):
-        return False
-      continue  # outside the domain of one of them
-    if not same(*values):
-      return not letters and _is_rounded(answer, gold, *values)
-    compared += 1
-    if compared == ENOUGH and not all_of_them:
-      break
-  return compared >= (2 if letters else 1)
-
-
-def _is_rounded(answer: Node, gold: Node, value, gold_value) -> bool:
-  """Whether one is a long decimal and the other, no decimal, rounds to it."""
-  for node, exact in ((answer, gold_value), (gold, value)):
-    inner = node.args[0] if node.kind == "neg" else node
-    if inner.kind != "number" or "." not in inner.text:
-      continue
-    whole, decimals = inner.text.split(".")
-    if len((whole + decimals).lstrip("0")) < ROUNDED_DIGITS or not is_real(exact):
-      continue
-    exact = real(exact)
-    if isinstance(exact, Fraction) and _terminates(exact.denominator):
-      continue
-    written = inner.value if node is inner else -inner.value
-    return bool(inexact(abs(difference(exact, written)) * 2 * 10 ** len(decimals)) <= 1)
-  return False
-
-
-def _terminates(denominator: int) -> bool:
-  for prime in (2, 5):
-    while denominator % prime == 0:
-      denominator //= prime
-  return denominator == 1
-
-
-def _proportional(answer: Relation, gold: Relation) -> bool:
-  """Whether the two sides' differences are the same up to a factor: any for equations, positive for inequalities."""
-  if answer is None or gold is None or answer.sign != gold.sign:
-    return False
-  sides = [answer.left, answer.right, gold.left, gold.right]
-  if symbols(answer.left) | symbols(answer.right) != (
-    symbols(gold.left) | symbols(gold.right)
-  ):
-    return False
-  factors = []
-  for point in points(sides):
-    try:
-      values = [evaluate(side, point) for side in sides]
-      differences = difference(*values[:2]), difference(*values[2:])
-      if any(is_zero(each) for each in differences):
-        return False
-      factors.append(quotient(*differences))
-    except Undefined:
-      continue
-    if len(factors) == ENOUGH:
-      break
-  if len(factors) < 2 or not all(same(factor, factors[0]) for factor in factors[1:]):
-    return False
-  return answer.sign == "=" or (is_real(factors[0]) and real(factors[0]) > 0)

@@ -338,7 +338,7 @@ class _Parser:
       if self.peek() == "{":
         end = self.tokens.index("}", self.place) if "}" in self.tokens[self.place :] else len(self.tokens)
         inside = self.tokens[self.place + 1 : end]
-        if not inside or not all(token.isalnum() and token.isascii() for token in inside):
+        if not inside or not all(token.lstrip("\\").isalnum() and token.isascii() or token == "," for token in inside):
           raise Unreadable("a subscript")
         self.place = end + 1
         name += "_" + "".join(inside)

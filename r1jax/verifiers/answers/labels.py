@@ -14,9 +14,10 @@ _NAME = re.compile(r"(?:\\?[A-Za-z]+(?:_(?:\{[A-Za-z0-9]+\}|[A-Za-z0-9]))?)'{0,3
 _FUNCTION = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc|ln|log|lg|exp|sqrt)(?![A-Za-z])")
 _CALL = re.compile(r"(?:[A-Z][A-Za-z]{0,3}|[fghF])'{0,3}(?:\^\{-1\})?\s*\([^()=]*\)")  # P(A), C(8,2), f(3)
 _SEGMENT = re.compile(r"m?\s*\|?\s*[A-Z]{2,4}\s*\|?")  # BF, ABC
+_SEGMENTS = re.compile(r"(?=.*[A-Z]{2})(?:\\(?:frac|cdot|times)|[A-Z]{2,3}|[{}+\-/*^2 ])+")  # NO/BO, AB + CD
 _GEOMETRIC = re.compile(r"\\(?:angle|overline|triangle|vec|hat|bar|overrightarrow|widehat|underline|mathcal|lim|sum|int|prod|max|min)"
                         r"(?![A-Za-z])")  # fmt: skip
-_NEGATED = re.compile(r"\b(?:not|no|never|isn't|wrong|incorrect|neither|nor|or)\b|\\n(?:e|eq|ot)\b|[不非没无]", re.IGNORECASE)
+_NEGATED = re.compile(r"\b(?:[Nn]ot|[Nn]o|[Nn]ever|isn't|wrong|incorrect|[Nn]either|nor|or)\b|\\n(?:e|eq|ot)\b|[不非没无]")
 _LABEL_WORDS = re.compile(r"\\text\{[^{}]*\}|[A-Za-z][A-Za-z ']{2,80}|[\u4e00-\u9fff]{1,40}")
 
 
@@ -77,7 +78,7 @@ def _is_label(text: str, node: Node | None) -> bool:
   """Whether the left side only says what the right side is the value of."""
   if _NEGATED.search(text):
     return False
-  if _CALL.fullmatch(text) or _SEGMENT.fullmatch(text):
+  if _CALL.fullmatch(text) or _SEGMENT.fullmatch(text) or _SEGMENTS.fullmatch(text):
     return True
   return node is None and bool(_GEOMETRIC.search(text) or _LABEL_WORDS.fullmatch(text) or _labelled_letter(text))
 

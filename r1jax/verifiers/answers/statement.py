@@ -24,9 +24,11 @@ _SENTENCE = re.compile(r"(?<=[.])\s+|(?<![\d})\ue001])!+|[?。！？;；\n]+|\.$
 
 # What comes before the claim, after it, or in its place.
 _REASON = re.compile(r",?\s+(?:because|since)\s|,\s+as\s", re.IGNORECASE)
+_PROSE = re.compile(r"(?<![A-Za-z])(?!(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt)(?![a-z]))[A-Za-z]{2,}|[\u4e00-\u9fff]|:|\ue000")
+_EXPLAINED = re.compile(r"(?<=[.!\n])\s*(?:This is because|Because|The reason is)\b.*", re.DOTALL)
 _CONDITION = re.compile(r"\s*(?:if|since|as|because|when|given|with|after|while|although|for)\b[^,]*,\s", re.IGNORECASE)
 _THEREFORE = re.compile(
-  r"(?:,|\band)?\s*\b(?:so|therefore|thus|hence|then|which means(?: that)?|meaning|which (?:is|gives(?: us)?|equals|makes|leaves)"
+  r"(?:,|\band)?\s*\b(?:so|therefore|thus|hence|then|finally|which means(?: that)?|meaning|which (?:is|gives(?: us)?|equals|makes|leaves)"
   r"|resulting in|giving(?: us)?|leaving|totall?ing|for a total of|and (?:that|this|it) (?:is|makes|equals|gives))\b|:(?!\d)|[,，](?=[\u4e00-\u9fff])",
   re.IGNORECASE,
 )
@@ -55,7 +57,7 @@ _OPEN = re.compile(
   re.IGNORECASE,
 )
 _AROUND = re.compile(
-  rf"\s*(?:(?:or|plus|minus|over|times|and (?:a|one|two|three))\s|(?:or|to|and|-)\s?{_MONEY}?-?[\d\ue000]|at (?:least|most)\b|[+*/^!_]"
+  rf"\s*(?:(?:or|plus|minus|and (?:a|one|two|three))\s|(?:or|to|and|over|times|-)\s?{_MONEY}?-?[\d\ue000]|at (?:least|most)\b|[+*/^!_]"
   r"|\\(?:times|cdot|div|pm)(?![A-Za-z])|['\"]\s?\d|多|以上|以下|以内|以外|左右|的倒|的平|的立|的.{0,2}倍|折|成|打|分之|半|十|百|千(?![克米])|又|.{1,2}半)",
   re.ASCII,
 )
@@ -72,7 +74,7 @@ _WHOLE = re.compile(
 _RELATIVE = re.compile(r"\b(?:that|which|who|whom|whose|where)\b", re.IGNORECASE)
 _COPULA = re.compile(r"\b(?:is|are|was|were|be|will be|equals?|makes?|gives?|becomes?|remain)\b|=|是|为", re.IGNORECASE)
 _EQUALS = re.compile(r"(?<![<>!=\\])=(?!=)\s*(?:about|approximately|around|roughly|\\approx)?\s*")
-_LONE_NUMBER = re.compile(rf"(?:^|[A-Za-z,;:]\s+)({_NUMBER})\s*$", re.ASCII)
+_LONE_NUMBER = re.compile(rf"(?:^|[A-Za-z,;:](?<!\\div)(?<!times)(?<!cdot)\s+)({_NUMBER})\s*$", re.ASCII)
 _ANSWER = re.compile(rf"\banswer(?:\s+is|\s*:|\s*=)+\s*({_FORMULA}|{_NUMBER})(?!\s*[-+*/=^x])", re.IGNORECASE | re.ASCII)
 _WORD = r"[A-Za-z]+\.?(?:\s*\^\s*(?:\{?[23]\}?|\\circ))?(?:\s*/\s*[A-Za-z]+)?|\^\\circ"
 _FOLLOWING = re.compile(rf"\s*(?:{_WORD})(?:\s+(?:{_WORD})){{0,2}}")
@@ -97,7 +99,7 @@ def stated(text: str, numbers: bool, given: frozenset[str] = frozenset()) -> lis
 
   boxed = bool(boxes(text))
   prose = with_boxes(with_formulas(text, lambda content: content), marked) if boxed else with_formulas(text, marked)
-  if prose.rstrip().endswith(("?", "？")):
+  if prose.rstrip().endswith(("?", "？")) or not _PROSE.search(re.sub(r"\\[A-Za-z]+", "", prose)):
     return []
   prose = "\n".join(in_ascii(line) for line in prose.replace("**", "").split("\n"))
   if len({_value(match[1]) for match in _ANSWER.finditer(prose)}) > 1:
@@ -106,6 +108,7 @@ def stated(text: str, numbers: bool, given: frozenset[str] = frozenset()) -> lis
   def candidates(part: str) -> list[re.Match]:
     return [match for match in _CANDIDATE.finditer(part) if _may_answer(match, formulas, numbers and not boxed, boxed)]
 
+  prose = _EXPLAINED.sub("", prose)
   sentences = [sentence for sentence in _SENTENCE.split(prose) if sentence.strip()]
   place = next((i for i in reversed(range(len(sentences))) if candidates(sentences[i])), None)
   if place is None:

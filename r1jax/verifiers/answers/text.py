@@ -60,6 +60,7 @@ _PREFIX = re.compile(
   r"(?:answer|result|solution|ans)(?: is| equals| ?:| ?=)+ *",
   re.IGNORECASE,
 )
+_TWICE_ESCAPED = re.compile(r"\\\\(?=(?:d?frac|tfrac|sqrt|leq?|geq?|text|pi|cdot|times|begin|end|left|right|infty|circ|pm|cup|in)(?![a-z]))")
 _FONTS = r"\\(?:text|hbox|mbox|mathrm|mathbf|mathit|mathsf|mathtt|boldsymbol|bm|textbf|textit|textrm|textsf|texttt|textnormal" \
   r"|textup|emph|underline|operatorname\*?)"
 _FONT = re.compile(_FONTS + r"\s*\{([^{}]*)\}")
@@ -123,7 +124,7 @@ def _commands(text: str) -> str:
   text = _SPACED_THOUSANDS.sub("", text)
   if "\\" not in text:
     return _TIMES_TEN.sub(" \\\\times 10^", _DROPPED.sub(" ", text))
-  text = _QUANTITY.sub(_quantity, text)
+  text = _QUANTITY.sub(_quantity, _TWICE_ESCAPED.sub(r"\\", text))
   text = _COLOR.sub("", text)
   text = _DROPPED.sub(" ", text)
   for _ in range(3):

@@ -153,6 +153,9 @@ def split_unit(text: str) -> tuple[str, str | None]:
   r"""(what stands before the unit, the unit or None) of a text with marked units; currency signs before it are units too."""
   match = _UNIT.search(text)
   rest, unit = (text[: match.start()].rstrip(" ^"), match[1]) if match else (text, None)
+  sign = re.fullmatch(r"(-?)(\d[\d,.]*)\s*(\\\$|\\euro|[$¥€£₹])", rest)
+  if sign and unit is None:
+    return sign[1] + sign[2], _CURRENCIES[sign[3]]
   sign = re.match(r"([-+]?)\s*(\\euro|\\pounds|\\\$|USD|EUR|GBP|RMB|Rs\.?|[$¥€£₹])\s*(?=[\d.\\])(?!\\\$)", rest)
   if sign is None:
     return rest, unit
@@ -194,10 +197,15 @@ def _quantity(text: str, nouns: frozenset[str], any_word: bool) -> str | None:
     if unit is None and lower in _FILLERS:
       continue
     counted = lower in _COUNTED and _singular(lower) in nouns
-    if unit is None and (is_changing(word) and not counted or not (any_word or (_singular(lower) in nouns and len(lower) > 1))):
+    if unit is None and (is_changing(word) and not counted or not (any_word or _is_noun(_singular(lower), nouns))):
       return None
     names.append(unit or _singular(lower))
   return " ".join(names) + (f"^{power}" if power and names else "")
+
+
+def _is_noun(word: str, nouns: frozenset[str]) -> bool:
+  """Whether it is a noun of the question, or the end of one: berries for raspberries."""
+  return len(word) > 1 and (word in nouns or (len(word) > 3 and any(noun.endswith(word) for noun in nouns)))
 
 
 def _singular(word: str) -> str:
