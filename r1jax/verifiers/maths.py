@@ -18,6 +18,7 @@ from functools import lru_cache
 from r1jax.verifiers import answers
 from r1jax.verifiers.answers.boxes import boxes, with_boxes, with_formulas
 from r1jax.verifiers.answers.compare import is_literal
+from r1jax.verifiers.answers.labels import says_more
 from r1jax.verifiers.answers.question import is_copied
 from r1jax.verifiers.answers.records import Named, Scalar, Words
 from r1jax.verifiers.answers.statement import stated
@@ -143,12 +144,16 @@ def judge(answer: str, gold: str, question: str = "") -> Verdict:
   if gold_form is None or len(answer) > MAX_LENGTH:
     return _same_words(answer, gold), SCORED if gold_form is None else UNPARSABLE
   nouns = _nouns(question, gold)
+  status = UNPARSABLE
   for text in _readings(answer, gold_form, question):
     form = _form(text, nouns, question)
-    if form is not None:
-      right = answers.equal(form, gold_form, text, _gold_text(gold)) or _equal_as_letters(text, gold)
+    if form is None:
+      continue
+    status = SCORED
+    right = answers.equal(form, gold_form, text, _gold_text(gold)) or _equal_as_letters(text, gold)
+    if right or not isinstance(form, Words):  # words may be a sentence that states the gold answer's
       return right and not is_copied(text, gold, question), SCORED
-  return _same_words(answer, gold), UNPARSABLE
+  return _same_words(answer, gold), status
 
 
 def usable_gold(gold: str, question: str = "") -> str | None:
@@ -171,7 +176,8 @@ _MISSING = frozenset("proof|n/a|na|none|nan|null|nil|unknown|tbd|todo|omitted|se
 
 
 def _gold_form(gold: str) -> object:
-  return _form(_gold_text(gold), None, "") if _is_bounded(gold) else None
+  form = _form(_gold_text(gold), None, "") if _is_bounded(gold) else None
+  return None if says_more(form) else form
 
 
 @lru_cache(maxsize=CACHED_FORMS)
@@ -203,6 +209,8 @@ def _whole(text: str) -> str:
   formulas: list[str] = []
 
   def marked(content: str) -> str:
+    if not any(map(str.isalnum, content)):
+      return content  # a lone sign
     formulas.append(content)
     return f"\ue000{len(formulas) - 1}\ue001"
 
@@ -227,7 +235,7 @@ def _equal_as_letters(answer: str, gold: str) -> bool:
 
 
 _FACTOR_LETTER = re.compile(r"[\d}] ?[A-Za-z](?![A-Za-z])")
-_LINE_OF_LIST = re.compile(r"[^-+*/=,&\s](?:.{0,60}[^-+*/=,&\\\s])?")
+_LINE_OF_LIST = re.compile(r"(?!.*(?<![A-Za-z\\])[A-Za-z]{3})[^-+*/=,&\s](?:.{0,60}[^-+*/=,&\\\s])?")
 
 
 @lru_cache(maxsize=CACHED_FORMS)

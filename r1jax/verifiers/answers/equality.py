@@ -5,6 +5,7 @@ import re
 from r1jax.verifiers.answers.compare import is_literal, is_settled, proportional, same_expression
 from r1jax.verifiers.answers.expression import Node, Unreadable, parse, symbols
 from r1jax.verifiers.answers.forms import without_article
+from r1jax.verifiers.answers.labels import says_more, without_words
 from r1jax.verifiers.answers.records import Based, Clock, Congruence, Family, Group, Matrix, Named, Relation, Scalar, Words
 from r1jax.verifiers.answers.regions import Region, alike
 from r1jax.verifiers.answers.sets import as_region, marked
@@ -16,6 +17,8 @@ from r1jax.verifiers.answers.values import Undefined, evaluate, is_zero, quotien
 
 def equal(answer: object, gold: object, answer_text: str = "", gold_text: str = "") -> bool:
   """Whether an answer's form is equal to the gold one's. The texts are for words, where one side may be letters."""
+  if says_more(answer):
+    answer = without_words(answer)
   if isinstance(gold, Words) or isinstance(answer, Words):
     return _equal_words(answer, gold, answer_text, gold_text)
   if isinstance(gold, Named) or isinstance(answer, Named):

@@ -11,6 +11,7 @@ from r1jax.verifiers.answers.regions import INFINITY, OPPOSITE, Region
 from r1jax.verifiers.answers.sets import MAX_ITEMS, SIGN, SIGNS, as_region, region
 from r1jax.verifiers.answers.text import plain_words, without_repetition, without_thousands
 from r1jax.verifiers.answers.units import split_unit
+from r1jax.verifiers.answers.values import product
 
 _SYNONYMS = {
   "empty": "no solution|no solutions|no real solution|no real solutions|no roots|no real roots|there is no solution|"
@@ -126,6 +127,9 @@ def _items(parts: list[str]) -> tuple:
       found.append(read(signed))
     if len(found) > MAX_ITEMS:
       raise Unreadable("too many items")
+  words = [form for form in found if isinstance(form, Words) and form.text != "..."]
+  if words and len(words) < len(found):
+    raise Unreadable("words among formulas")
   return tuple(found)
 
 
@@ -180,7 +184,7 @@ def _matrix(text: str) -> Matrix | None:
   scale = parse("-1" if factor == "-" else factor)
   if not all(isinstance(cell, Scalar) for row in cells for cell in row):
     raise Unreadable("a factor of a matrix of relations")
-  return Matrix(tuple(tuple(Scalar(Node("mul", (scale, cell.node)), cell.mark) for cell in row) for row in cells))
+  return Matrix(tuple(tuple(Scalar(product(scale, cell.node), cell.mark) for cell in row) for row in cells))
 
 
 def _rows(text: str) -> object | None:

@@ -18,6 +18,7 @@ _SEGMENTS = re.compile(r"(?=.*[A-Z]{2})(?:\\(?:frac|cdot|times)|[A-Z]{2,3}|[{}+\
 _GEOMETRIC = re.compile(r"\\(?:angle|overline|triangle|vec|hat|bar|overrightarrow|widehat|underline|mathcal|lim|sum|int|prod|max|min)"
                         r"(?![A-Za-z])")  # fmt: skip
 _NEGATED = re.compile(r"\b(?:[Nn]ot|[Nn]o|[Nn]ever|isn't|wrong|incorrect|[Nn]either|nor|or)\b|\\n(?:e|eq|ot)\b|[不非没无]")
+_COMMAND = re.compile(r"\\(?:text|mathrm)\{[^{}]*\}|\\[A-Za-z]+|[A-Z]{2,}")
 _LABEL_WORDS = re.compile(r"\\text\{[^{}]*\}|[A-Za-z][A-Za-z ']{2,80}|[\u4e00-\u9fff]{1,40}")
 
 
@@ -57,6 +58,17 @@ def is_name(text: str) -> bool:
   if not _NAME.fullmatch(text) or text in ("\\pi", "e", "i") or _FUNCTION.match(text):
     return False
   return text.startswith("\\") or len(re.sub(r"_.*|\W.*", "", text)) == 1
+
+
+def says_more(form: object) -> bool:
+  """Whether an equation's left side is words, "minimum at x = 2": then more than the value is said."""
+  return isinstance(form, Named) and form.label and re.search(r"[A-Za-z]{3}", _COMMAND.sub("", form.name)) is not None
+
+
+def without_words(form: Named) -> object:
+  """What an answer names: x in "Thus x = 5", nothing in "the area = 5"."""
+  name = form.name.split()[-1]
+  return Named(name, form.form) if is_name(name) else form.form
 
 
 def rounds_to(exact: Node, decimal: Node) -> bool:

@@ -34,10 +34,16 @@ def points(nodes: list[Node]) -> Iterator[dict[str, Fraction]]:
     yield {}
     return
   whole_only = any(map(rounds, nodes)) and _WHOLE_LETTERS.issuperset(letters)
+  # Several letters under roots are lengths and masses: \sqrt{ab}/b is \sqrt{a/b}.
+  positive = len(letters) > 1 and any(map(_has_root, nodes))
   for row in _WHOLE if whole_only else (*_FRACTIONS, *_FURTHER, *_WHOLE):
-    numbers = [Fraction(*each) if isinstance(each, tuple) else Fraction(each) for each in row]
+    numbers = [Fraction(*map(abs, each)) if isinstance(each, tuple) and positive else Fraction(*each) if isinstance(each, tuple) else Fraction(each) for each in row]
     yield {letter: numbers[i % len(numbers)] + 3 * (i // len(numbers)) for i, letter in enumerate(letters)}
 
 
 def rounds(node: Node) -> bool:
   return (node.kind == "call" and node.name in ("floor", "ceil")) or any(map(rounds, node.args))
+
+
+def _has_root(node: Node) -> bool:
+  return node.kind == "root" or any(map(_has_root, node.args))

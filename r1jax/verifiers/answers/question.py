@@ -7,7 +7,7 @@ _NOISE = re.compile(r"\\(?:left|right|displaystyle|,|!|;|:|quad|qquad)(?![A-Za-z
 _TIMES = re.compile(r"\\(?:cdot|times|ast)(?![A-Za-z])|×|·")
 _SMALL_GROUP = re.compile(r"\{([A-Za-z0-9])\}")
 _SIMPLE_FRACTION = re.compile(r"\\frac\{?([A-Za-z0-9]+)\}?\{?([A-Za-z0-9]+)\}?")
-_UNIT = re.compile(r"\s*(?:\\(?:text|mbox|mathrm)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?|\^\s*\{?\\circ\}?|\\?%)\s*$")
+_UNIT = re.compile(r"\s*(?:\\(?:text|mbox|mathrm)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?|\^\s*\{?\\circ\}?)\s*$")
 _SIDES = frozenset(["", "=", "<", ">", ",", ";", ":", ".", "?"])
 _STRUCTURE = re.compile(r"[\d\\+*/^=-]")  # a letter or a word of the question may well be the answer
 _NUMERAL = re.compile(r"-?\d+(?:\.\d+)?")
@@ -62,7 +62,7 @@ def _core(text: str) -> str:
 
 def _normal(text: str) -> tuple[str, frozenset[int]]:
   """(the text without what only spaces it, the places where there was a blank or a dollar)."""
-  text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\$", "")
+  text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\$", "").replace("\\%", "%")
   text = _TIMES.sub("*", _NOISE.sub(" ", text))
   text = _SMALL_GROUP.sub(r"\1", _SIMPLE_FRACTION.sub(r"\1/\2", text))
   text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)

@@ -19,6 +19,7 @@ _NUMBER = (
   rf"(?:-\s?)?{_MONEY}?(?:-\s?)?(?:(?:\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
   r"(?:\s?/\s?\d+(?![\d.])|\s\d+/\d+)?(?:\s?\\?%|\s?\\?[$€£¥](?!\s?\d))?|-?\\frac\{-?\d+\}\{\d+\}"
 )
+_RUN = re.compile(r"\ue000\d+\ue001(?:\s*(?:,\s*(?:and|or)?|;|and|or|和|或|、)\s*\ue000\d+\ue001)+")
 _CANDIDATE = re.compile(rf"{_FORMULA}|(?<![\w.^\ue000{{}}\\])(?<!\d,)(?:{_NUMBER})(?!\d|\ue001|\.\d|,\d)", re.ASCII)
 _SENTENCE = re.compile(r"(?<=[.])\s+|(?<![\d})\ue001])!+|[?。！？;；\n]+|\.$")
 
@@ -71,12 +72,14 @@ _WHOLE = re.compile(
   r"of\s+(?:about\s+)?$|\b(?:is|are|was|were|be) (?:at|in|from|by|on|for|of|to)\s+$",
   re.IGNORECASE,
 )
+_BETWEEN = re.compile(r"\bbetween\b(?!.*\b(?:is|are|was|were)\b)", re.IGNORECASE)
 _RELATIVE = re.compile(r"\b(?:that|which|who|whom|whose|where)\b", re.IGNORECASE)
 _COPULA = re.compile(r"\b(?:is|are|was|were|be|will be|equals?|makes?|gives?|becomes?|remain)\b|=|是|为", re.IGNORECASE)
 _EQUALS = re.compile(r"(?<![<>!=\\])=(?!=)\s*(?:about|approximately|around|roughly|\\approx)?\s*")
 _LONE_NUMBER = re.compile(rf"(?:^|[A-Za-z,;:](?<!\\div)(?<!times)(?<!cdot)\s+)({_NUMBER})\s*$", re.ASCII)
 _ANSWER = re.compile(rf"\banswer(?:\s+is|\s*:|\s*=)+\s*({_FORMULA}|{_NUMBER})(?!\s*[-+*/=^x])", re.IGNORECASE | re.ASCII)
 _WORD = r"[A-Za-z]+\.?(?:\s*\^\s*(?:\{?[23]\}?|\\circ))?(?:\s*/\s*[A-Za-z]+)?|\^\\circ"
+_LATEX_UNIT = re.compile(r"\s*\\(?:text|mbox|mathrm|textrm)\s*\{[^{}]*\}(?:\^\{?\w+\}?)?(?!\w)")
 _FOLLOWING = re.compile(rf"\s*(?:{_WORD})(?:\s+(?:{_WORD})){{0,2}}")
 _SAID_OF = frozenset(  # words that begin something else after a number
   "is are was were be will would can has have had to from by into than over times if and but about without except of in on at for "
@@ -94,6 +97,8 @@ def stated(text: str, numbers: bool, given: frozenset[str] = frozenset()) -> lis
   formulas: list[str] = []
 
   def marked(content: str) -> str:
+    if not any(map(str.isalnum, content)):
+      return content  # a lone sign
     formulas.append(content)
     return f" {_MARK.format(len(formulas) - 1)} "
 
@@ -104,6 +109,9 @@ def stated(text: str, numbers: bool, given: frozenset[str] = frozenset()) -> lis
   prose = "\n".join(in_ascii(line) for line in prose.replace("**", "").split("\n"))
   if len({_value(match[1]) for match in _ANSWER.finditer(prose)}) > 1:
     return []
+
+  if not numbers:
+    prose = _RUN.sub(lambda match: marked(_list_of(match, formulas)), prose)
 
   def candidates(part: str) -> list[re.Match]:
     return [match for match in _CANDIDATE.finditer(part) if _may_answer(match, formulas, numbers and not boxed, boxed)]
@@ -118,6 +126,11 @@ def stated(text: str, numbers: bool, given: frozenset[str] = frozenset()) -> lis
   clause = _clause(sentences[place], candidates)
   choice = _chosen(clause, candidates(clause), given)
   return _writings(clause, choice, formulas) if choice is not None and _is_claimed(clause, choice) else []
+
+
+def _list_of(run: re.Match, formulas: list[str]) -> str:
+  """Formulas joined by "and", "or" or commas as one."""
+  return re.sub(r"\ue000(\d+)\ue001", lambda match: formulas[int(match[1])], run[0])
 
 
 def _may_answer(match: re.Match, formulas: list[str], numbers: bool, boxed: bool) -> bool:
@@ -166,21 +179,24 @@ def _chosen(clause: str, found: list[re.Match], given: frozenset[str]) -> re.Mat
 
 def _is_claimed(clause: str, choice: re.Match) -> bool:
   before, after = clause[: choice.start()], clause[choice.end() :]
-  if _OPEN.search(before) or _AROUND.match(after) or _DOUBT.search(clause) or _DENIED.match(after):
+  if _OPEN.search(before) or _BETWEEN.search(before) or _AROUND.match(after) or _DOUBT.search(clause) or _DENIED.match(after):
     return False
   for no in _NO.finditer(before):  # "the carrots that will not be used are 120" is a claim, "it is not 120" is none
     if not (_RELATIVE.search(before[: no.start()]) and _COPULA.search(before[no.end() :])):
       return False
   subject = re.search(r"[A-Za-z]{2,}.*\s|[:=\u4e00-\u9fff]\s*$", before)
-  return bool(subject or choice["formula"]
+  return bool(subject or choice["formula"] or clause.strip() == choice[0].strip()
               or re.match(r"\s*(?:\S+\s+){0,4}?(?:is|are|was|were|will be)\b", after))  # fmt: skip
 
 
 def _writings(clause: str, choice: re.Match, formulas: list[str]) -> list[str]:
   number, after = choice[0], clause[choice.end() :]
+  in_latex = _LATEX_UNIT.match(after)
   if choice["formula"] is not None:
     content = formulas[int(choice["formula"])]
     number = f"-{{{content}}}" if number.startswith("-") else content
+  if in_latex or after.lstrip().startswith(("\\text", "\\mbox", "\\mathrm")):
+    return [number + in_latex[0]] if in_latex else []
   following = _FOLLOWING.match(after)
   if following:
     words = list(takewhile(lambda word: word.casefold() not in _SAID_OF, following[0].split()))

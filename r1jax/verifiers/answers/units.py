@@ -90,7 +90,7 @@ _CHANGING = frozenset(
     "added subtracted raised mod complement opposite"
   ).split()
 )
-_ORDINAL = re.compile(r".*(?:illions?|illionths?|teenths?|tieths?|ndths?|lfths?|venths?|hths?|xths?)")
+_ORDINAL = re.compile(r".*illions?|(?:.*(?:hundred|thousand|illion|teen|tie)|four|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?")
 _FILLERS = frozenset("of the in a an total altogether left each all more extra remaining away old long tall high wide deep".split())
 # Words of a question that are no nouns, though they stand in it.
 _NO_NOUNS = frozenset("what how which when where why who find compute evaluate simplify let suppose given does do did".split())
@@ -98,10 +98,11 @@ _HAN_CHANGING = "零一二三四五六七八九十百千万亿点之半几多约
 _FONT = r"\\(?:text|unit)"
 _POWER = r"(?:\s*\^\s*(?:\{\s*([23])\s*\}|([23])))?"
 _WORDS = r"[A-Za-z][A-Za-z']*\.?(?:(?:\s+|\s*/\s*|-)[A-Za-z][A-Za-z']*\.?)*"
-_PHRASE = re.compile(rf"(?P<before>[\d)}}%]|\\[A-Za-z]+|(?<![A-Za-z])[A-Za-z](?=\s))(?P<gap>\s*)"
-                     rf"(?:{_FONT}\{{\s*(?P<text>[^{{}}]*?)\s*\}}|(?P<words>{_WORDS}))(?P<power>{_POWER})"
+_PHRASE = re.compile(rf"(?P<before>[\d)}}%]|\\(?:pi|theta|alpha|beta|phi|infty)(?![A-Za-z])|(?<![A-Za-z])[A-Za-z](?=\s))(?P<gap>\s*)"
+                     rf"(?:{_FONT}\{{\s*(?P<text>[^{{}}]*?)\s*\}}|(?!(?<=\d)[A-Za-z](?![A-Za-z]))(?P<words>{_WORDS}))(?P<power>{_POWER})"
                      rf"(?P<rest>\s*(?:/|\\text\{{\s*/\s*\}})\s*(?:{_FONT}\{{\s*[^{{}}]*?\s*\}}|{_WORDS}){_POWER})?")  # fmt: skip
-_HAN = re.compile(r"(?<=[\d)}%])\s*([\u4e00-\u9fff]{1,8})(?=\s*(?:$|[,;)\]}]))")
+_HAN_NUMERALS = "零〇一二两三四五六七八九十百千万亿点半"
+_HAN = re.compile(rf"(?<=[\d)}}%{_HAN_NUMERALS}])\s*((?:(?![{_HAN_NUMERALS}])[\u4e00-\u9fff]|千(?=[克米瓦])){{1,8}})(?=\s*(?:$|[,;)\]}}]))")
 _HAN_TEXT = re.compile(r"\\text\{\s*([\u4e00-\u9fff]{1,8})\s*\}")
 _UNIT = re.compile(r"\s*\\unit\{([^{}]*)\}$")
 

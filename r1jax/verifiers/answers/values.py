@@ -42,6 +42,19 @@ def evaluate(node: Node, point: Mapping[str, Fraction]) -> Value:
     raise Undefined(str(error)) from None
 
 
+def product(left: Node, right: Node) -> Node:
+  """left times right, worked out where both are rational numbers."""
+  node = Node("mul", (left, right))
+  try:
+    value = evaluate(node, {})
+  except (Undefined, KeyError):
+    return node
+  if not isinstance(value, Fraction):
+    return node
+  top, bottom = (Node("number", value=Fraction(part), text=str(part)) for part in (value.numerator, value.denominator))
+  return top if value.denominator == 1 else Node("div", (top, bottom))
+
+
 def same(left: Value, right: Value) -> bool:
   """Whether two values are the same number; see the module."""
   if isinstance(left, Fraction) and isinstance(right, Fraction):
