@@ -20,7 +20,7 @@ from r1jax.verifiers.answers.boxes import boxes, with_boxes, with_formulas
 from r1jax.verifiers.answers.compare import is_literal
 from r1jax.verifiers.answers.labels import says_more
 from r1jax.verifiers.answers.question import is_copied
-from r1jax.verifiers.answers.records import Named, Scalar, Words
+from r1jax.verifiers.answers.records import Clock, Group, Named, Scalar, Words
 from r1jax.verifiers.answers.statement import stated
 from r1jax.verifiers.answers.text import plain_words, tidy
 from r1jax.verifiers.answers.units import marked_units, nouns_of
@@ -150,7 +150,7 @@ def judge(answer: str, gold: str, question: str = "") -> Verdict:
     if form is None:
       continue
     status = SCORED
-    right = answers.equal(form, gold_form, text, _gold_text(gold)) or _equal_as_letters(text, gold)
+    right = answers.equal(form, gold_form, text, _gold_text(gold)) or _equal_in_letters(text, gold, gold_form)
     if right or not isinstance(form, Words):  # words may be a sentence that states the gold answer's
       return right and not is_copied(text, gold, question), SCORED
   return _same_words(answer, gold), status
@@ -199,7 +199,8 @@ def _readings(answer: str, gold_form: object, question: str) -> Iterator[str]:
     yield tidy(", ".join(lines))
   yield _whole(answer)
   gold_form = gold_form.form if isinstance(gold_form, Named) else gold_form
-  numbers = isinstance(gold_form, Scalar) and is_literal(gold_form.node)
+  numbers = (isinstance(gold_form, Scalar) and is_literal(gold_form.node)) or isinstance(gold_form, Clock) or (
+    isinstance(gold_form, Group) and gold_form.kind == "ratio")
   for text in stated(answer, numbers, _numbers_of(question)):
     yield tidy(text)
 
@@ -226,14 +227,18 @@ def _opened(content: str) -> str:
   return f"{{{content}}}" if re.fullmatch(r"[-\w.+*/\\{}()^ ]*", content) and not content.startswith("\\text") else content
 
 
-def _equal_as_letters(answer: str, gold: str) -> bool:
-  """Whether they are equal where no letter is a unit: 3 m for 3m, 6 m n for 6mn."""
+def _equal_in_letters(answer: str, gold: str, gold_form: object) -> bool:
+  """Whether they are equal where no letter is a unit, 3 m for 3m, 6 m n for 6mn; or where the last one is, 24m^2 for 24 m^2."""
+  if isinstance(gold_form, Scalar) and gold_form.unit and _UNIT_LETTER.search(answer):
+    form = _form(_UNIT_LETTER.sub(r" \1", answer), frozenset(), "")
+    return form is not None and answers.equal(form, gold_form)
   if not (_FACTOR_LETTER.search(answer) and _FACTOR_LETTER.search(gold)):
     return False
-  forms = [_form(text, frozenset(), "", units=False) for text in (answer, _whole(gold))]
+  forms = [_form(text, frozenset(), "", units=False) for text in (answer, _gold_text(gold))]
   return None not in forms and answers.equal(*forms)
 
 
+_UNIT_LETTER = re.compile(r"(?<=\d)([A-Za-z](?:\^\{?[23]\}?)?)$")
 _FACTOR_LETTER = re.compile(r"[\d}] ?[A-Za-z](?![A-Za-z])")
 _LINE_OF_LIST = re.compile(r"(?!.*(?<![A-Za-z\\])[A-Za-z]{3})[^-+*/=,&\s](?:.{0,60}[^-+*/=,&\\\s])?")
 

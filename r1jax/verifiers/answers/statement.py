@@ -16,6 +16,7 @@ _MARK = "\ue000{}\ue001"
 _FORMULA = r"-?\s*\ue000(?P<formula>\d+)\ue001"
 _MONEY = r"(?:\\?[$€£¥]\s?)"
 _NUMBER = (
+  r"\d{1,9}(?:\s?:\s?\d{1,9}){1,3}(?:\s?[ap]\.?m\b\.?)?|"
   rf"(?:-\s?)?{_MONEY}?(?:-\s?)?(?:(?:\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
   r"(?:\s?/\s?\d+(?![\d.])|\s\d+/\d+)?(?:\s?\\?%|\s?\\?[$€£¥](?!\s?\d))?|-?\\frac\{-?\d+\}\{\d+\}"
 )
@@ -42,14 +43,14 @@ _DOUBT = re.compile(
 _NO = re.compile(r"\b(?:not|no|never|none|cannot|without|\w+n't)\b|\\neq?(?![A-Za-z])|\\not|!=|[不没非]", re.IGNORECASE)
 _RETRACTED = re.compile(r"\b(?:no|not|wait|wrong|incorrect|false|but|or|maybe|perhaps|actually)\b|[不错]", re.IGNORECASE)
 _DENIED = re.compile(
-  r"\s*(?:\w+\s+)?(?:(?:is|are|was|were|does|do|did|would|will|can|could|should)\s+(?:not|never)\b|isn't|aren't|wasn't|doesn't)"
+  r"\s*(?:\w+\s+)?(?:(?:is|are|was|were)\s+(?:not|never)\b|isn't|aren't|wasn't|doesn't)"
   r"|.*\b(?:not|isn't|never)\b(?:\s+\w+){0,2}\s+(?:answer|correct|right|true|valid|possible|enough|solution)"
   r"|.*\b(?:not|no|never)\W*$",
   re.IGNORECASE,
 )
 # Before a number, and after it: then it is a part of something else.
 _OPEN = re.compile(
-  r"(?:\b(?:negative|minus|plus|times|or|root|half|twice|double|triple|at least|at most|instead of|(?<!round )(?<!rounds )(?<!rounded )(?<!add )(?<!adds )up to|under|above|below|nearly|"
+  r"(?:\d|\b(?:negative|minus|plus|times|or|but|except|except for|besides|excluding|root|half|twice|double|triple|at least|at most|instead of|(?<!round )(?<!rounds )(?<!rounded )(?<!add )(?<!adds )up to|under|above|below|nearly|"
   r"almost|between|past|base|not|exceeds?|half of|(?:more|less|fewer|greater|smaller|larger|bigger|other|rather|older|younger|"
   r"higher|lower) than"
   r"|(?:root|square|cube|halves|thirds?|quarters?|\w+ths|reciprocal|inverse|negative|negation|opposite|double|triple|multiples?|"
@@ -58,7 +59,8 @@ _OPEN = re.compile(
   re.IGNORECASE,
 )
 _AROUND = re.compile(
-  rf"\s*(?:(?:or|plus|minus|and (?:a|one|two|three))\s|(?:or|to|and|over|times|-)\s?{_MONEY}?-?[\d\ue000]|at (?:least|most)\b|[+*/^!_]"
+  rf"\s*(?:\d|(?:or|plus|minus|and (?:a|one|two|three)|to the|divided|multiplied|raised|remainder)\s"
+  rf"|(?:more|less|fewer|greater|higher|lower|older|younger) than {_MONEY}?\d|(?:or|to|and|over|times|-)\s?{_MONEY}?-?[\d\ue000]|at (?:least|most)\b|[+*/!_]|\^(?!\s*\{{?\\circ)"
   r"|\\(?:times|cdot|div|pm)(?![A-Za-z])|['\"]\s?\d|多|以上|以下|以内|以外|左右|的倒|的平|的立|的.{0,2}倍|折|成|打|分之|半|十|百|千(?![克米])|又|.{1,2}半)",
   re.ASCII,
 )
@@ -68,7 +70,7 @@ _ADJUNCT = re.compile(
   re.IGNORECASE,
 )
 _WHOLE = re.compile(
-  r"\b(?:total|sum|average|mean|amount|value|cost|price|speed|rate|length|profit|area|balance|score|distance|result|answer) "
+  r"\b(?:total|sum|average|mean|amount|speed|rate|balance|score|distance|result|answer) "
   r"of\s+(?:about\s+)?$|\b(?:is|are|was|were|be) (?:at|in|from|by|on|for|of|to)\s+$",
   re.IGNORECASE,
 )
@@ -76,14 +78,14 @@ _BETWEEN = re.compile(r"\bbetween\b(?!.*\b(?:is|are|was|were)\b)", re.IGNORECASE
 _RELATIVE = re.compile(r"\b(?:that|which|who|whom|whose|where)\b", re.IGNORECASE)
 _COPULA = re.compile(r"\b(?:is|are|was|were|be|will be|equals?|makes?|gives?|becomes?|remain)\b|=|是|为", re.IGNORECASE)
 _EQUALS = re.compile(r"(?<![<>!=\\])=(?!=)\s*(?:about|approximately|around|roughly|\\approx)?\s*")
-_LONE_NUMBER = re.compile(rf"(?:^|[A-Za-z,;:](?<!\\div)(?<!times)(?<!cdot)\s+)({_NUMBER})\s*$", re.ASCII)
+_LONE_NUMBER = re.compile(rf"(?:^|[A-Za-z,;:](?<!\\div)(?<!times)(?<!cdot)(?<! x)\s+)({_NUMBER})\s*$", re.ASCII)
 _ANSWER = re.compile(rf"\banswer(?:\s+is|\s*:|\s*=)+\s*({_FORMULA}|{_NUMBER})(?!\s*[-+*/=^x])", re.IGNORECASE | re.ASCII)
 _WORD = r"[A-Za-z]+\.?(?:\s*\^\s*(?:\{?[23]\}?|\\circ))?(?:\s*/\s*[A-Za-z]+)?|\^\\circ"
 _LATEX_UNIT = re.compile(r"\s*\\(?:text|mbox|mathrm|textrm)\s*\{[^{}]*\}(?:\^\{?\w+\}?)?(?!\w)")
 _FOLLOWING = re.compile(rf"\s*(?:{_WORD})(?:\s+(?:{_WORD})){{0,2}}")
 _SAID_OF = frozenset(  # words that begin something else after a number
   "is are was were be will would can has have had to from by into than over times if and but about without except of in on at for "
-  "the a an this that these which who with when while after before during as so because since left altogether each".split()
+  "out the a an this that these which who with when while after before during as so because since left altogether each".split()
 )
 _TAIL = re.compile(r"(?:\b(?:is|are|equals|be|becomes|gives?|get)\s+|:\s+)(?!.*(?:\b(?:is|are|equals|be|becomes|gives?|get)\s+|:\s+))", re.IGNORECASE)
 
@@ -186,7 +188,7 @@ def _is_claimed(clause: str, choice: re.Match) -> bool:
       return False
   subject = re.search(r"[A-Za-z]{2,}.*\s|[:=\u4e00-\u9fff]\s*$", before)
   return bool(subject or choice["formula"] or clause.strip() == choice[0].strip()
-              or re.match(r"\s*(?:\S+\s+){0,4}?(?:is|are|was|were|will be)\b", after))  # fmt: skip
+              or re.match(r"\s*(?:\S+\s+){0,4}?(?:is|are|was|were|will|did|do|does|has|have|had|can|\w{3,}ed)\b", after))  # fmt: skip
 
 
 def _writings(clause: str, choice: re.Match, formulas: list[str]) -> list[str]:
@@ -199,17 +201,24 @@ def _writings(clause: str, choice: re.Match, formulas: list[str]) -> list[str]:
     return [number + in_latex[0]] if in_latex else []
   following = _FOLLOWING.match(after)
   if following:
-    words = list(takewhile(lambda word: word.casefold() not in _SAID_OF, following[0].split()))
+    words = list(takewhile(_may_be_unit, following[0].split()))
     joined = "" if after[:1].isalpha() else " "
-    first = re.sub(r"[^A-Za-z].*", "", words[0]) if words else ""
+    first = re.sub(r"[^A-Za-z].*", "", following[0].split()[0])
     fuller = [number + joined + " ".join(words[:count]) for count in range(len(words), 0, -1)]
-    changed = (is_changing(first) and not is_unit(first)) or (joined == "" and first)
+    changes = is_changing(first) or len(first) == 1
+    changed = changes and first.casefold() not in _SAID_OF and not is_unit(first) or joined == ""
     return fuller if changed else [*fuller, number]
   han = re.match(r"\s*([\u4e00-\u9fff]{1,6})", after)
   if han:
     fuller = [number + han[1][:count] for count in range(len(han[1]), 0, -1)]
     return [*fuller, number] if is_han_unit(han[1][0]) else fuller
   return [number]
+
+
+def _may_be_unit(word: str) -> bool:
+  """Whether a word behind a number may be read with it; short ones that are no units would be read as letters."""
+  bare = re.sub(r"[^A-Za-z].*", "", word)
+  return word.casefold() not in _SAID_OF and (len(bare) > 3 or is_unit(bare) or bare in ("per", ""))
 
 
 def _tail(sentence: str) -> list[str]:

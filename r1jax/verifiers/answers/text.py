@@ -27,6 +27,7 @@ _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣ]+")
 _LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _UNICODE_ROOT = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?)?")
+_SCALE = re.compile(r"\^\s*\{?\\circ\}?\s*(?:\\text\{\s*)?(?:[CF](?![A-Za-z])|Celsius|Fahrenheit)\s*\}?")
 _PER_MILLE = re.compile(r"(\d[\d.]*)\s*‰")
 _DRESSING = (
   "left|right|mleft|mright|displaystyle|textstyle|limits|nolimits|quad|qquad|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|"
@@ -68,6 +69,7 @@ _FONT_LETTER = re.compile(r"\\(?:mathrm|mathbf|boldsymbol|bm)\s+([A-Za-z])(?![A-
 _COLOR = re.compile(r"\\(?:textcolor|colorbox)\s*\{[^{}]*\}")
 _WORD = re.compile(r"[A-Za-z]{2,}|[\u4e00-\u9fff]")
 _FUNCTION_WORD = re.compile(r"\s*(?:(?:arc)?(?:sin|cos|tan|cot|sec|csc)|[csth]+h|ln|log|exp|gcd)\s*")
+_NOT_EQUAL = re.compile(r"\\not\s*=|\\neg\s*(?=\d)")
 _QUANTITY = re.compile(r"\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{([^{}]*)\}|\\num\s*\{([^{}]*)\}|\\(?:si|unit)\s*\{([^{}]*)\}")
 _OVER = re.compile(r"\{([^{}]*)\\(over|choose)(?![A-Za-z])([^{}]*)\}")
 _WRAPPERS = re.compile(_FONTS + r"\s*\{([^{}]*)\}")
@@ -77,7 +79,7 @@ def tidy(text: str) -> str:
   r"""One line in ASCII and LaTeX: no dressing, no outer delimiters, no final full stop, no introduction."""
   text = in_ascii(text)
   text = text.replace("**", "^") if re.search(r"[\w)]\*\*[\w(]", text) else text.replace("**", "")
-  text = text.strip("` ")
+  text = text.lstrip("#").strip("` ")
   text = _PREFIX.sub("", text, count=1) if _PREFIX.match(text) else text
   text = _undelimited(text.strip())
   text = _commands(text)
@@ -97,6 +99,7 @@ def in_ascii(text: str) -> str:
     text = _PER_MILLE.sub(r"\\frac{\1}{1000}", text)
     text = _UNICODE_ROOT.sub(_root, text)
     text = "".join(c if c < "\x80" else _plain_character(c) for c in text.translate(_CHARACTERS))
+  text = _SCALE.sub(r"^\\circ", text) if "\\circ" in text else text
   return " ".join(text.split())
 
 
@@ -125,7 +128,7 @@ def _commands(text: str) -> str:
   if "\\" not in text:
     return _TIMES_TEN.sub(" \\\\times 10^", _DROPPED.sub(" ", text))
   text = _QUANTITY.sub(_quantity, _TWICE_ESCAPED.sub(r"\\", text))
-  text = _COLOR.sub("", text)
+  text = _COLOR.sub("", _NOT_EQUAL.sub(r"\\ne ", text))
   text = _DROPPED.sub(" ", text)
   for _ in range(3):
     text = _FONT.sub(_unfont, text)

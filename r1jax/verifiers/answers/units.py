@@ -86,7 +86,7 @@ _CHANGING = frozenset(
     "beneath beyond short reciprocal inverse reciprocals doubled tripled halved double triple twice repeating recurring "
     "wrong incorrect false never isn't negative negated power exponent digits digit places per hundred least most between "
     "zero one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety "
-    "point almost nearly approximately rounded cannot impossible unless except without multiplied divided "
+    "tens ones point almost nearly approximately rounded cannot impossible unless except without multiplied divided "
     "added subtracted raised mod complement opposite"
   ).split()
 )
@@ -161,6 +161,8 @@ def split_unit(text: str) -> tuple[str, str | None]:
   if sign is None:
     return rest, unit
   currency = _CURRENCIES.get(sign[2]) or _UNITS[sign[2]]
+  if unit is not None and unit.startswith(" per "):
+    unit = currency = currency + unit
   if "$" in rest[sign.end() :] or (unit is not None and not same_units(unit, currency)):
     return text, None
   return sign[1] + rest[sign.end() :], currency
@@ -177,6 +179,8 @@ def same_units(left: str | None, right: str | None) -> bool:
 def _named(phrase: str, power: str, rest: str, nouns: frozenset[str], any_word: bool) -> str | None:
   parts = [part for part in re.split(r"\s*/\s*|(?<![A-Za-z])per(?![A-Za-z])", phrase + (power or "") + rest)]
   names = [_quantity(part.strip(" ,"), nouns, any_word) for part in parts]
+  if len(names) > 1 and not parts[0]:
+    names[0] = ""  # $36 per week
   return None if None in names or not any(names) else " per ".join(names)
 
 
