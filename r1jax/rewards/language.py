@@ -5,15 +5,18 @@ nor how the target is set; this is ours:
 
 * A word is a Chinese character or a run of letters of another script, since Chinese words cannot be told apart without a
   dictionary.
-* Left out, as of no language: LaTeX (delimited formulas, commands with their first argument, \boxed{..}), code in
-  backticks, `<answer>` blocks, quotations of at most MAX_QUOTED characters on one line, addresses, digits, single Latin,
-  Greek or Cyrillic letters (which are variables) and names of functions such as sin.
+* Left out, as of no language: formulas and code (between dollars, backticks, \(..\), \[..\], environments and fences), LaTeX
+  commands with their first argument, addresses, digits, single Latin, Greek or Cyrillic letters (which are variables) and
+  names of functions such as sin. What stands between such marks is taken line by line for what it is: words in a row are
+  words, whatever surrounds them, and so are Chinese characters everywhere. Quotations and `<answer>` blocks count.
 * Chinese ("zh") and English ("en") are told by script: Han characters are Chinese, Latin words English, all else is
   neither. So English cannot be told from French, nor the Han characters of Japanese from Chinese.
 * Any other target is asked of pycld2, an optional package, sentence by sentence, English and Chinese among them then;
   sentences that it is not sure of are left out.
-* Where nothing is left the language is undecidable, and the value is NEUTRAL: neither a whole reward for writing no words
-  at all, nor none for a thought that is all formulas.
+* A thought of formulas alone is worth NEUTRAL, half a reward. 1 would pay a policy for writing no words at all, which is no
+  consistency, and 0 would punish it for working a sum in symbols, which every language shares: half is less than any
+  thought in the right language earns, and more than one in the wrong language. An empty thought, without a letter or
+  digit, is worth 0: nothing was thought in any language.
 
 Linear in the length of the text, whatever it holds. No worker process is needed.
 """
@@ -22,10 +25,10 @@ import re
 from functools import cache
 
 from r1jax.errors import InputError
-from r1jax.verifiers.tags import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
+from r1jax.verifiers.tags import ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 
 NEUTRAL = 0.5  # the value where no word tells a language; ours
-MAX_QUOTED = 200  # characters of a quotation that is left out; a longer one counts. Ours.
+MAX_ARGUMENT = 200  # characters of the argument of a LaTeX command; ours
 MAX_INLINE = 500  # characters between two dollars or backticks on one line; two amounts of money are no formula. Ours.
 BY_SCRIPT = ("zh", "en")
 
@@ -37,29 +40,35 @@ _FUNCTIONS = frozenset(
   ["sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "log", "ln", "lg", "exp", "lim", "max", "min"]
   + ["mod", "gcd", "lcm", "det", "deg", "sqrt", "frac"]
 )
-_CLOSING = {"```": "```", "$$": "$$", "\\(": "\\)", "\\[": "\\]", ANSWER_OPEN: ANSWER_CLOSE}
-_QUOTES = {"\u201c": "\u201d", '"': '"', "\u300c": "\u300d", "\u300e": "\u300f", "\u00ab": "\u00bb"}
-_ON_ONE_LINE = {  # opening -> (closing, characters at most)
-  **{mark: (close, MAX_QUOTED) for mark, close in _QUOTES.items()},
-  "$": ("$", MAX_INLINE),
-  "`": ("`", MAX_INLINE),
-}
-_OPENER = re.compile(
-  r"```|`|\$\$|\$|\\\(|\\\[|" + re.escape(ANSWER_OPEN) + r"|\\begin\{([a-z]{1,20}\*?)\}|\\[A-Za-z]{1,40}|https?://[!-~]*"
-  r"|[\u201c\"\u300c\u300e\u00ab]"
+_KEYWORDS = frozenset(
+  ["and", "def", "elif", "else", "except", "false", "float", "for", "from", "import", "input", "int", "lambda", "len"]
+  + ["list", "map", "none", "not", "print", "range", "return", "self", "set", "str", "sum", "true", "try", "while", "with"]
 )
+_SYMBOLS = _FUNCTIONS | _KEYWORDS  # words that formulas and code are made of
+_CLOSING = {"```": "```", "$$": "$$", "\\(": "\\)", "\\[": "\\]"}
+_OPENER = re.compile(
+  r"```|`|\$\$|\$|\\\(|\\\[|\\begin\{([a-z]{1,20}\*?)\}|\\[A-Za-z]{1,40}|https?://[!-~]*|</?(?:answer|think)>"
+)
+_COMMAND = re.compile(r"\\(?:begin|end)\{[a-z]{1,20}\*?\}|\\[A-Za-z]{1,40}|[{}]")
+_FENCE_LABEL = re.compile(r"\w{0,20}(?=\n)")
+_PROSE = re.compile(rf"[(\"'\u201c]*(?P<word>[{_LATIN}'\u2019-]{{3,}})[)\"'\u201d.,;:!?]*")
+_LETTERS = re.compile(rf"[{_LATIN}\u0370-\u03ff]+")  # of variables and names in formulas and code
+_SOMETHING = re.compile(r"[^\W_]")
 _SENTENCE = re.compile(r"[^.!?;\n\u3002\uff01\uff1f\uff1b]+")
 
 
 def language_reward(question: str, response: str, prefill: str = "", target: str | None = None,
                     neutral: float = NEUTRAL) -> float:
-  """The share of the target language's words in a response's chain of thought, in [0, 1]; `neutral` where
-  undecidable.
+  """The share of the target language's words in a response's chain of thought, in [0, 1]; `neutral` where there are no
+  words, as in a thought of formulas alone or for a question without any; 0 for an empty thought.
 
   target: a language's code; by default the question's language, "zh" or "en". Raises InputError as `check_target`.
   """
+  thought = thought_of(response, prefill)
+  if not _SOMETHING.search(thought):
+    return 0.0
   target = target_of(question) if target is None else target
-  return neutral if target is None else consistency(thought_of(response, prefill), target, neutral)
+  return neutral if target is None else consistency(thought, target, neutral)
 
 
 def thought_of(response: str, prefill: str = "") -> str:
@@ -112,44 +121,52 @@ def check_target(target: str) -> None:
 
 
 def without_notation(text: str) -> str:
-  """The text with a space for all that is of no language: LaTeX, code, answers, quotations, addresses. Linear: a kind of
-  bracket that is never closed is not looked for again."""
+  """The text without what is of no language: LaTeX, code, addresses. Linear: a kind of bracket that is never closed is not
+  looked for again."""
   kept: list[str] = []
   place, hopeless = 0, set()
   while match := _OPENER.search(text, place):
     kept.append(text[place : match.start()])
-    end = _end(text, match, hopeless)
-    kept.append(" ")
-    place = match.end() if end is None else end
+    inside, place = _inside(text, match, hopeless)
+    kept.append(f" {_words_of_notation(inside)} ")
   kept.append(text[place:])
   return "".join(kept)
 
 
-def _end(text: str, match: re.Match, hopeless: set[str]) -> int | None:
-  """Where what the match opens ends; None when it ends with the match itself."""
+def _words_of_notation(text: str) -> str:
+  """What of formulas or code is language: lines of words, and of other lines what is neither Latin nor Greek."""
+  lines = []
+  for line in _COMMAND.sub(" ", text).split("\n"):
+    tokens = line.split()
+    prose = sum(1 for token in tokens if (found := _PROSE.fullmatch(token)) and found["word"].casefold() not in _SYMBOLS)
+    symbols = len(tokens) - prose
+    lines.append(_LETTERS.sub(" ", line) if prose <= symbols + (symbols > 0) else line)  # `left = right` is a formula
+  return "\n".join(lines)
+
+
+def _inside(text: str, match: re.Match, hopeless: set[str]) -> tuple[str, int]:
+  """(what the match opens and closes again, the place behind it); ("", the end of the match) where nothing is closed."""
   mark = match[0]
-  if mark in _ON_ONE_LINE:
-    close, length = _ON_ONE_LINE[mark]
-    line = text[match.end() : match.end() + length].partition("\n")[0]
-    end = line.find(close)
-    return None if end < 0 else match.end() + end + 1
+  if mark in ("$", "`"):
+    line = text[match.end() : match.end() + MAX_INLINE].partition("\n")[0]
+    length = line.find(mark)
+    return ("", match.end()) if length < 0 else (line[:length], match.end() + length + 1)
   if match[1]:
     close = f"\\end{{{match[1]}}}"
   elif mark in _CLOSING:
     close = _CLOSING[mark]
-  elif mark.startswith("\\"):
+  elif mark.startswith("\\") and text.startswith("{", match.end()):
     # A command, with its first argument where that holds no braces: \boxed{42}, \text{cm}.
-    end = text.find("}", match.end(), match.end() + MAX_QUOTED) if text.startswith("{", match.end()) else -1
-    return None if end < 0 or "{" in text[match.end() + 1 : end] else end + 1
+    argument = text[match.end() + 1 : match.end() + MAX_ARGUMENT].partition("}")
+    return ("", match.end()) if not argument[1] or "{" in argument[0] else (argument[0], match.end() + len(argument[0]) + 2)
   else:
-    return None  # an address
-  if close in hopeless:
-    return None
-  end = text.find(close, match.end())
+    return "", match.end()  # an address, a tag
+  end = -1 if close in hopeless else text.find(close, match.end())
   if end < 0:
     hopeless.add(close)
-    return None
-  return end + len(close)
+    return "", match.end()
+  label = _FENCE_LABEL.match(text, match.end()) if mark == "```" else None
+  return text[label.end() if label else match.end() : end], end + len(close)
 
 
 def _words(text: str) -> list[tuple[str, str]]:

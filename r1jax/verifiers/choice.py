@@ -1,154 +1,179 @@
-r"""Multiple choice: the letter of an option, its text, or its mathematical value.
+r"""Multiple choice: the label of an option, its text, or its mathematical value.
 
-A reference is text: the letter of the right option, "B", or JSON that knows the options too, so that an answer may be
+A reference is text: the label of the right option, "B", or JSON that knows the options too, so that an answer may be
 an option's text: {"answer": "B", "options": {"A": "4 m", "B": "5 m"}}. `reference` makes one of a question and its
-answer, reading the options from the question where they are not given.
+answer, reading the options from the question where they are not given. Labels are letters, numbers or Roman numerals, and
+their case does not matter.
 
-Read as a letter: B, (B), B., [B], "Option B", \boxed{B}, "The answer is (B) 5 m.", 选B, （Ｂ）. Wrong is, whatever else it
-says, an answer that names two options ("B or C", two boxes), that puts one option's letter to another one's text, or
-that names a letter which is no option. A lone article ("A cell") is no letter. An option's text may be given in
-another case unless options differ in nothing else (AA, Aa, aa). Values are compared by `r1jax.verifiers.maths`, which
-may run for ever: this belongs in a worker process.
+An answer may be a label (B, (b), B!, 选B, \boxed{B}), a text, a label with its text (B. 5 m, B (5 m)) or a sentence that
+states one: "It must be B.", "The capital is Rome." All that it names has to be the right option. Wrong is, whatever else it
+says, an answer that names two options ("B or C", "Paris (B)", two boxes), that denies ("not B", "B is wrong") or that asks
+("B?"); what follows "because" is not read. A letter that belongs to another word ("A cell", "vitamin B", "I think so") is no
+label. An option's text may be given in another case unless options differ in nothing else (AA, Aa, aa). Values are compared
+by `r1jax.verifiers.maths`, which may run for ever: this belongs in a worker process.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from r1jax.errors import InputError
 from r1jax.verifiers import maths
 from r1jax.verifiers.answers.text import tidy
-from r1jax.verifiers.verdict import SCORED, UNPARSABLE
+from r1jax.verifiers.verdict import SCORED, UNPARSABLE, Verdict
 
-LETTERS = "ABCDEFGHIJ"  # R1's questions have four to eight options, MMLU-Pro's up to ten
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X")
 MAX_LENGTH = 4000  # characters of an answer that is read; ours
-_CHARACTERS = {**{0xFF01 + i: 0x21 + i for i in range(94)}, 0x3001: ",", 0x3002: ".", 0x2019: "'"}  # of full width
-_DRESSING = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|textit)\s*\{([^{}]*)\}|\*+|[$`]")
-_INTRODUCTION = re.compile(
-  r"(?:so|thus|therefore|hence)?,?\s*(?:the\s+)?(?:final |correct |right |best )?"
-  r"(?:answer|choice|option|选项|答案|正确答案)\s*(?:is|are|would be|应该是|应是|是|为)?\s*[::]?\s*"
-  r"(?:the\s+)?(?:option|choice|letter)?\s*|(?:应该|应|故|所以)?选择?\s*[::]?\s*",
-  re.IGNORECASE,
+
+_CHARACTERS = {
+  **{0xFF01 + i: 0x21 + i for i in range(94)},  # of full width
+  0x3001: ",", 0x3002: ".", 0x2019: "'", 0x2018: "'", 0x201C: '"', 0x201D: '"', 0x300C: '"', 0x300D: '"',
+}  # fmt: skip
+_DRESSING = re.compile(
+  r"\\(?:text|textbf|mathrm|mathbf|mbox|textit|boxed|fbox)\s*(?:\{([^{}]*)\}|([A-Za-z0-9])(?![A-Za-z]))"
+  r"|</?(?:b|i|u|em|strong)>|\*+|[$`\"]|(?<!\w)'|'(?!\w)"
 )
-_LEADING = re.compile(
-  r"\(([A-Ja-j])\)|\[([A-Ja-j])\]|([A-Ja-j])\s*(?=[).:,])|([A-Ja-j])\s*$|([A-J])(?=\s*[-–—=]|\s+(?:because|since|as)\b)"
-)
-_AFTER_INTRODUCTION = re.compile(r"([A-J])(?![A-Za-z'])")
-_SAID = re.compile(r"([A-J])\s+is\s+(?:the\s+)?(?:correct|right|best|true|answer)\b|([A-J])\s*(?:正确|是正确的|对)")
-_JOINED = r"(?:\bor|\band|\bnot|[,/&;和或与不])\s*[(\[]?([A-J])(?![A-Za-z'])(?=\s*(?:$|[?)\].,;:/&和或与]|or\b|and\b|is\b))"
-_MARKED = re.compile(
-  r"(?<![A-Za-z0-9])[(\[]([A-J])[)\]]|(?<![A-Za-z0-9(])([A-J])\)"
-  rf"|(?:[Oo]ption|[Cc]hoice|选项?)\s*[(\[]?([A-J])(?![A-Za-z])|{_JOINED}"
-)
-_NEGATED = re.compile(r"(?:\bnot|n't|\bexcept|不选?|非)\s*(?:option|choice|选项)?\s*[(\[]?[A-J](?![A-Za-z'])", re.IGNORECASE)
-_OPTION = re.compile(r"(?<![A-Za-z0-9_\\])(?:\(([A-J])\)|\[([A-J])\]|([A-J])\s?[).:：、．])\s*")
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|(?<=[!?;])(?=[^\x00-\x7f])|\n")
+_EXPLANATION = re.compile(r"[\s,;:(]*(?:\b(?:because|since|as (?:it|the|this|that)|due to|given that)\b|因为|由于).*",
+  re.IGNORECASE | re.DOTALL)
+_DENIAL = re.compile(
+  r"\b(?:not|no(?! doubt)|never|cannot|except|neither|nor|or|either|unless|if|but|instead|rather|unlike|opposite|wrong"
+  r"|incorrect|false|untrue|eliminat\w*|exclud\w*|reject\w*|rul\w+ out)\b|n't\b|[?不错除否或]|非(?!常)", re.IGNORECASE)
+_LABEL = re.compile(r"([(\[]\s*)?(?<![A-Za-z0-9_'\\])([A-Za-z]{1,4}|\d{1,2})(?![A-Za-z0-9_'])(\s*[)\]])?")
+_STATES = re.compile(  # what may stand before a label or a text that is stated
+  r"(?:\b(?:is|are|was|be|options?|choices?|answers?|ans|letter|think|say|guess|believe|choose|chose|pick|select|mark|circle"
+  r"|with|for|so|thus|therefore|hence|then|definitely|probably|clearly|obviously|surely|just|only|equals)|'s|[:=,]"
+  r"|[→>]|\s[-–—]|[选择是为项案填故])\s*(?:the\s+|an?\s+)?[(\[]?\s*$", re.IGNORECASE)
+_GOES_ON = re.compile(  # what may follow it
+  r"\s*(?:$|[^\w\s\-–—'+*^<>\\]|[选项正对是和或与]|[-–—](?!\w)"
+  r"|(?:is|are|was|it|would|should|must|seems|looks|for|here|or|and|which|that|in|to|on|from|with|based|by)\b)",
+  re.IGNORECASE)
+_SEPARATED = re.compile(r"\s*(?:$|[).:,!;\]]|\s[-–—=]\s|\s+(?:or|and)\b|[/&])", re.IGNORECASE)
+_JOINED = re.compile(r"(?:\b(?:or|and|nor|not|versus|vs)|[,/&+和或与])\s*[(\[]?$", re.IGNORECASE)
+_LISTED = re.compile(
+  r"(?<![A-Za-z0-9_\\])(?:\((?P<a>[A-Za-z]{1,4}|\d{1,2})\)|\[(?P<b>[A-Z])\]|(?P<c>[A-Za-z]{1,4}|\d{1,2})\)"
+  r"|(?P<d>[A-Z])\s?[.:：、．])\s*")
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
+_FIRST_TEXT = 0xE000  # of private use: stand-ins for the texts of options
+_PRIVATE = re.compile("[\ue000-\uf8ff]")
+_MENTION = re.compile(rf"{_LABEL.pattern}|(?P<text>[\ue000-\ue0ff])")
 
 
-def reference(question: str, answer: str | int, options: Sequence[str] | Mapping[str, str] | None = None) -> str:
-  """The reference of a question: JSON with the options where they are known, otherwise the letter.
+# ---- references
 
-  answer: the letter of the right option, its place (0 is A) or its text. options: letter -> text, or the texts in order,
-  with or without their letters; by default they are read from the question. Raises InputError where the answer is
-  none of them.
+
+def reference(question: str, answer: str | int, options: object = None) -> str:
+  """The reference of a question: JSON with the options where they are known, otherwise the label.
+
+  answer: the right option's label, its place (a number: 0 is the first; as text, "1" is), its text, or label and text.
+  options: label -> text, [{"label", "text"}, ...], {"label": [..], "text": [..]}, or the texts in order, with or without
+  their letters; by default they are read from the question. Raises InputError where the answer is none of them, or two.
   """
-  known = _as_options(options) if options is not None else read_options(question)
-  letter = None
-  if isinstance(answer, int):
-    letter = LETTERS[answer] if 0 <= answer < len(LETTERS) else None
-  elif answer.strip().strip("().").upper() in tuple(LETTERS):
-    letter = answer.strip().strip("().").upper()
-  elif known:
-    matching = [key for key, text in known.items() if _same_text(text, answer)]
-    letter = matching[0] if len(matching) == 1 else None
-  if letter is None or (known and letter not in known):
-    options_text = ", ".join(known) if known else "none could be read"
-    raise InputError("answer of a multiple-choice question", repr(answer), f"Give the letter of an option ({options_text}).")
-  return json.dumps({"answer": letter, "options": known}, ensure_ascii=False) if known else letter
+  try:
+    lists = [_as_options(options)] if options is not None else [*_lists(question), {}]
+  except (ValueError, TypeError, KeyError) as error:
+    remedy = 'Give texts, {"A": "..", "B": ".."} or [{"label": "A", "text": ".."}, ..].'
+    raise InputError("options of a multiple-choice question", f"{options!r:.200}: {error}", remedy) from None
+  for known in lists:
+    found = _labels_of(answer, known)
+    if len(found) == 1:
+      return json.dumps({"answer": found[0], "options": known}, ensure_ascii=False) if known else found[0]
+    if found:
+      break
+  labels = ", ".join(lists[0]) or "none could be read"
+  what = f"{answer!r:.200}, which may be {' or '.join(found)}" if found else f"{answer!r:.200}"
+  raise InputError("answer of a multiple-choice question", what, f"Give the label of an option ({labels}).")
+
+
+def _labels_of(answer: str | int, known: Mapping[str, str]) -> list[str]:
+  """The options that an answer may mean. A label is one before it is a text; a number may be a place and a text."""
+  labels = list(known or LETTERS)
+  if isinstance(answer, int) and not isinstance(answer, bool):
+    return [str(answer)] if str(answer) in known else labels[answer : answer + 1] if answer >= 0 else []
+  if not isinstance(answer, str):
+    return []
+  bare = answer.strip().strip("()[].").upper()
+  if bare in labels:
+    return [bare]
+  both = re.match(r"[(\[]?(\w{1,4})[)\].:：]\s*(.+)", answer.strip(), re.DOTALL)
+  if both and both[1].upper() in known and _same_text(known[both[1].upper()], both[2]):
+    return [both[1].upper()]
+  found = [label for label, text in known.items() if _same_text(text, answer)]
+  if known and bare.isascii() and bare.isdigit() and len(bare) < 3 and int(bare):
+    found += [label for label in labels[int(bare) - 1 : int(bare)] if label not in found]
+  return found
 
 
 def read_options(question: str) -> dict[str, str]:
-  """letter -> text of the last list "A. .. B. .. C. .." or "(A) .. (B) .. (C) .." in a question; {} without one of
-  three or more. Linear."""
-  best: list[tuple[str, int, int]] = []
-  run: list[tuple[str, int, int]] = []
-  for match in _OPTION.finditer(question):
-    letter = match[1] or match[2] or match[3]
-    if letter == "A":
-      run = []
-    elif len(run) >= len(LETTERS) or letter != LETTERS[len(run)]:
-      continue
-    run.append((letter, match.start(), match.end()))
-    if len(run) >= 3 and len(run) >= len(best):
-      best = run
-  ends = [start for _, start, _ in best[1:]] + [len(question)][: len(best)]
-  return {
-    letter: question[begin:end].strip().rstrip(",;").strip()
-    for (letter, _, begin), end in zip(best, ends, strict=True)
-  }
+  """label -> text of the last list "A. .. B. .. C. .." or "(a) .. (b) .." in a question; {} without one. Linear."""
+  return next(_lists(question), {})
+
+
+def _lists(question: str) -> Iterator[dict[str, str]]:
+  """The lists of options in a question: of capital letters, small ones, Roman numerals, numbers; the longest of each."""
+  marks = [(next(filter(None, match.groups())), match.start(), match.end(), match["d"] is None)
+           for match in _LISTED.finditer(question)]
+  small = [label.lower() for label in ROMAN]
+  for labels in (LETTERS, LETTERS.lower(), ROMAN, small, [str(i) for i in range(1, 27)]):
+    best, run = [], []
+    for mark in marks:
+      if mark[0] == labels[0]:
+        run = []
+      elif not run or len(run) >= len(labels) or mark[0] != labels[len(run)]:
+        continue
+      run.append(mark)
+      # A list of two needs brackets: "A point A. Then B. What?" has none.
+      if len(run) >= (2 if mark[3] else 3) and len(run) >= len(best):
+        best = run
+    ends = [start for _, start, _, _ in best[1:]] + [len(question)][: len(best)]
+    texts = [question[begin:end].strip().rstrip(",;").strip() for (_, _, begin, _), end in zip(best, ends, strict=True)]
+    if texts and all(texts):
+      yield {mark[0].upper(): text for mark, text in zip(best, texts, strict=True)}
 
 
 def check_reference(text: str) -> None:
   """Raises InputError for a reference that `judge` cannot use. For data loading."""
   try:
     _read_reference(text)
-  except (ValueError, TypeError, AttributeError, LookupError) as error:
+  except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
     remedy = 'Give a letter, or {"answer": "B", "options": {"A": "..", "B": ".."}}.'
     raise InputError("reference of a multiple-choice question", f"{text!r:.200}: {error}", remedy) from None
 
 
-def judge(answer: str, reference: str) -> tuple[bool, str]:
-  """(right, "scored" or "unparsable") of one answer: "unparsable" when no option can be read in it.
-
-  A malformed reference raises whatever it raises; `check_reference` finds it beforehand.
-  """
-  gold, options = _read_reference(reference)
-  if len(answer) > MAX_LENGTH:
-    return False, UNPARSABLE
-  boxes = maths.boxes(answer)
-  if len(boxes) > 1:
-    return False, SCORED
-  text = _plain(boxes[0] if boxes else answer)
-  if options and not (len(text) == 1 and text in options):  # a capital letter is the option of that letter
-    named = _named_by_text(text, options, gold)
-    if named is not None:
-      return named == gold, SCORED
-  letter, rest = _leading_letter(text)
-  if letter and rest and options:
-    named = _named_by_text(rest, options, gold) or _named_by_value(rest, options, gold)
-    if named is not None:
-      return named == letter == gold, SCORED
-  letters = {letter or "", *_marked_letters(rest)} - {""}
-  if letters:
-    return letters == {gold} and not _NEGATED.search(text), SCORED
-  named = _named_by_value(text, options, gold) if options else None
-  return (False, UNPARSABLE) if named is None else (named == gold, SCORED)
-
-
-# ---- reading
-
-
 @lru_cache(maxsize=256)
 def _read_reference(text: str) -> tuple[str, dict[str, str]]:
-  """(letter, options or {})."""
+  """(label, options or {})."""
   if text.strip() in tuple(LETTERS):
     return text.strip(), {}
   found = json.loads(text)
   gold, options = found["answer"], _as_options(found.get("options") or {})
-  if gold not in tuple(LETTERS) or (options and gold not in options):
+  if gold not in (options or tuple(LETTERS)):
     raise ValueError(f"the answer {gold!r} is no option")
   return gold, options
 
 
-def _as_options(options: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-  """letter -> text, of such a mapping or of a list whose texts may begin with their letters."""
-  if isinstance(options, Mapping):
-    pairs = [(str(letter), str(text)) for letter, text in options.items()]
+def _as_options(options: object) -> dict[str, str]:
+  """label in capitals -> text, of what `reference` takes."""
+  if isinstance(options, Mapping) and set(options) == {"label", "text"}:
+    pairs = list(zip(options["label"], options["text"], strict=True))
+  elif isinstance(options, Mapping):
+    pairs = list(options.items())
+  elif isinstance(options, Sequence) and not isinstance(options, str):
+    if len(options) > len(LETTERS):
+      raise ValueError(f"more than {len(LETTERS)} options")
+    pairs = [(each["label"], each["text"]) if isinstance(each, Mapping) else (letter, _unlabelled(letter, str(each)))
+             for letter, each in zip(LETTERS, options, strict=False)]
   else:
-    pairs = [(letter, _unlabelled(letter, str(text))) for letter, text in zip(LETTERS, options, strict=False)]
-  if any(letter not in tuple(LETTERS) for letter, _ in pairs) or len(pairs) != len(options):
-    raise ValueError(f"options have the letters {LETTERS[0]} to {LETTERS[-1]}")
-  return dict(pairs)
+    raise TypeError("neither a list nor an object")
+  result = {str(label).strip().upper(): str(text) for label, text in pairs}
+  if len(result) != len(pairs):
+    raise ValueError("a label occurs twice")
+  wrong = [label for label in result if label not in (*LETTERS, *ROMAN) and not re.fullmatch(r"\d{1,2}", label)]
+  if wrong:
+    raise ValueError(f"{wrong[0]!r} is no letter, number or Roman numeral")
+  return result
 
 
 def _unlabelled(letter: str, text: str) -> str:
@@ -156,10 +181,50 @@ def _unlabelled(letter: str, text: str) -> str:
   return text[match.end() :].strip() if match else text.strip()
 
 
+# ---- answers
+
+
+def judge(answer: str, reference: str) -> Verdict:
+  """(right, "scored" or "unparsable") of one answer: "unparsable" when no option can be read in it.
+
+  A malformed reference raises whatever it raises; `check_reference` finds it beforehand.
+  """
+  gold, options = _read_reference(reference)
+  if len(answer) > MAX_LENGTH:
+    return False, UNPARSABLE
+  if len(maths.boxes(answer)) > 1:
+    return False, SCORED
+  labels = options or dict.fromkeys(LETTERS[: max(10, LETTERS.index(gold) + 1)], "")
+  lines = [line for line in map(_plain, answer.splitlines()) if line]
+  whole = " ".join(lines)
+  text = _EXPLANATION.sub("", whole)
+  bare = text.strip(" ()[].,:;!")
+  if bare in labels:  # a capital letter is a label before it is a text
+    return bare == gold, SCORED
+  named = _named_by_text(whole, options, gold) or (bare.upper() if bare.upper() in labels else None)
+  if named is not None:
+    return named == gold, SCORED
+  label, rest = _leading_label(text, labels)
+  if rest:
+    named = _named_by_text(rest, options, gold)
+    if named is None and not _WORD.search(rest):
+      named = _named_by_value(rest, options, gold)
+    if named is not None:
+      return named == gold and label in (gold, ""), SCORED
+  stated, denied = _statements("\n".join(lines), labels, options, gold)
+  if stated:
+    return stated == {gold} and not denied, SCORED
+  named = _named_by_value(text, options, gold)
+  return (False, UNPARSABLE) if named is None else (named == gold, SCORED)
+
+
 def _plain(text: str) -> str:
-  """Without full-width characters, Markdown and LaTeX dressing, on one line."""
+  """Without full-width characters, quotes, Markdown and LaTeX dressing, on one line."""
   text = text.translate(_CHARACTERS).replace("\\(", " ").replace("\\)", " ")
-  text = _DRESSING.sub(lambda match: match[1] or "", text)
+  for _ in range(3):  # \boxed{\text{B}}
+    text, replaced = _DRESSING.subn(lambda match: match[1] or match[2] or "", text)
+    if not replaced:
+      break
   return " ".join(text.split())
 
 
@@ -167,37 +232,103 @@ def _same_text(left: str, right: str) -> bool:
   return _plain(left).rstrip(".") == _plain(right).rstrip(".")
 
 
-def _leading_letter(text: str) -> tuple[str | None, str]:
-  """(the letter that the text begins with, after an introduction or without, what follows it)."""
-  introduced = _INTRODUCTION.match(text)
-  start = introduced.end() if introduced else 0
-  match = _LEADING.match(text, start) or _SAID.match(text, start)
-  if match is None and start:
-    match = _AFTER_INTRODUCTION.match(text, start)
-  if match is None:
-    return None, text
-  return next(filter(None, match.groups())).upper(), re.sub(r"^[\s.:)]+|^\s*[-–—=]\s+", "", text[match.end() :])
+def _leading_label(text: str, labels: Mapping[str, str]) -> tuple[str, str]:
+  """(the label that the text begins with, what follows it) of "B. 5 m", "B (5 m)", "The answer is B: 5 m", otherwise
+  ("", ""). The label of "A triangle" is "", as it may be an article."""
+  first = next((match for match in _LABEL.finditer(text[:80]) if match[2].upper() in labels), None)
+  if first is None or (text[: first.start()].strip() and not _STATES.search(text[: first.start()])):
+    return "", ""
+  rest = text[first.end() :].strip()
+  if first[2] in ("A", "a") and not first[3] and re.match(r"\s+[a-z]", text[first.end() :]):
+    return "", rest
+  inside = re.fullmatch(r"\((.*)\)[.!]?", rest)
+  return first[2].upper(), inside[1] if inside else re.sub(r"^[\s.:,]+|^[-–—=]\s+", "", rest)
 
 
-def _marked_letters(text: str) -> set[str]:
-  return {next(filter(None, groups)) for groups in _MARKED.findall(text)}
+def _statements(text: str, labels: Mapping[str, str], options: Mapping[str, str], gold: str) -> tuple[set[str], bool]:
+  """(labels of all options that are named where one is stated, whether one of these is denied)."""
+  named: set[str] = set()
+  refused: set[str] = set()
+  for sentence in _SENTENCE_END.split(_stand_ins(text, options, gold)):
+    sentence = _EXPLANATION.sub("", sentence)
+    stated, mentioned = _mentions(sentence, labels)
+    if stated:
+      named |= mentioned
+    if _DENIAL.search(sentence):
+      refused |= mentioned
+  return named, bool(named & refused)
+
+
+def _mentions(sentence: str, labels: Mapping[str, str]) -> tuple[set[str], set[str]]:
+  """(labels that are stated, labels that are mentioned at all, these included) of one sentence."""
+  stated, mentioned = set(), set()
+  for match in _MENTION.finditer(sentence):
+    text, opened, closed = match["text"], match[1], match[3]
+    label = list(labels)[ord(text) - _FIRST_TEXT] if text else match[2].upper()
+    if label not in labels:
+      continue
+    before, after = sentence[max(0, match.start() - 24) : match.start()], sentence[match.end() :][:24]
+    capital = bool(text) or match[2].isupper()
+    bracketed = opened and closed and not re.search(r"[A-Za-z0-9]$", before)
+    introduced = not before.strip(" -–—*") or _STATES.search(before)
+    if bracketed or (introduced and (closed or (_GOES_ON if capital else _SEPARATED).match(after))):
+      stated.add(label)
+    article = match[2] in ("A", "I") and re.match(r"\s+(?!(?:and|or|nor|is)\b)[a-z]", after)
+    if label in stated or _JOINED.search(before) or (capital and not article):
+      mentioned.add(label)
+  return stated, mentioned
+
+
+def _stand_ins(text: str, options: Mapping[str, str], gold: str) -> str:
+  """The text with one character in place of each option's text; where options have the same text, of the right one."""
+  text = _PRIVATE.sub(" ", text)
+  if not options:
+    return text
+  pattern, labels = _texts(tuple(options.items()))
+  places = list(options)
+
+  def stand_in(match: re.Match) -> str:
+    same = labels.get(match[0]) or labels[match[0].casefold()]
+    return chr(_FIRST_TEXT + places.index(gold if gold in same else same[0]))
+
+  return pattern.sub(stand_in, text) if pattern else text
+
+
+@lru_cache(maxsize=256)
+def _texts(options: tuple[tuple[str, str], ...]) -> tuple[re.Pattern | None, dict[str, list[str]]]:
+  """(what finds the texts of options, the longest first; text -> labels). Not texts that look like labels."""
+  texts = {label: _plain(text).rstrip(".").strip() for label, text in options}
+  exact = len({text.casefold() for text in texts.values()}) < len(set(texts.values()))
+  labels: dict[str, list[str]] = {}
+  patterns = []
+  for label, text in sorted(texts.items(), key=lambda item: -len(item[1])):
+    if not text or (len(text) == 1 and not text.isdigit()) or (len(text) == 2 and text.islower()):
+      continue  # "is" and "x" stand in answers that do not mean the option
+    any_case = len(text) > 3 and not exact
+    for key in {text, text.casefold()} if any_case else {text}:
+      labels.setdefault(key, []).append(label)
+    pattern = f"(?i:{re.escape(text)})" if any_case else re.escape(text)
+    if text[0].isdigit():  # no part of a longer number or of a calculation
+      pattern = r"(?<!\d[.,])(?<![-+*/^<>])(?<![-+*/^<>] )" + pattern
+    patterns.append(pattern + (r"(?!\s*[-+*/^%<>])(?![.,]\d)" if text[-1].isdigit() else ""))
+  return (re.compile(rf"(?<![A-Za-z0-9_])(?:{'|'.join(patterns)})(?![A-Za-z0-9_])") if patterns else None), labels
 
 
 def _named_by_text(text: str, options: Mapping[str, str], gold: str) -> str | None:
   """The option that the text is: letter for letter, or in another case where that leaves only one. Of options that are
   the same, which is a fault of the question, the right one."""
-  text = text.rstrip(".").strip()
-  texts = {letter: _plain(option).rstrip(".").strip() for letter, option in options.items()}
-  same = {letter for letter, option in texts.items() if option == text}
+  text = text.rstrip(".!").strip()
+  texts = {label: _plain(option).rstrip(".").strip() for label, option in options.items()}
+  same = [label for label, option in texts.items() if option == text]
   if not same:
-    same = {letter for letter, option in texts.items() if option.casefold() == text.casefold()}
-    return same.pop() if len(same) == 1 else None
-  return gold if gold in same else same.pop()
+    same = [label for label, option in texts.items() if option.casefold() == text.casefold()]
+    return same[0] if len(same) == 1 else None
+  return gold if gold in same else same[0]
 
 
 def _named_by_value(text: str, options: Mapping[str, str], gold: str) -> str | None:
   """The option that the text is mathematically equal to; of several that are equal the right one."""
-  if not tidy(text):
+  if not options or not tidy(text):
     return None
-  same = [letter for letter, option in options.items() if maths.judge(text, option)[0]]
+  same = [label for label, option in options.items() if maths.judge(text, option)[0]]
   return gold if gold in same else same[0] if same else None

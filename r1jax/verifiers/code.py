@@ -7,9 +7,12 @@ output are all a wrong answer.
 
 What a program cannot do to its verdict:
 * see what is expected. Printed output is compared here, outside of the sandbox; asserts are evaluated in a second sandbox
-  that asks the first for results (`r1jax.verifiers.calls`). Frames, /proc, descriptors, environment and files hold nothing;
+  that sends calls as JSON to the first and compares what comes back (`r1jax.verifiers.asserts`). Frames, /proc, descriptors,
+  environment and files hold nothing;
 * change the comparison. Patched builtins, an AssertionError of its own, `__eq__` that says yes, sys.modules, tracing,
   atexit, exit and os._exit all happen in an interpreter that compares nothing;
+* supply what tests use beside the function under test: a helper that neither they nor the question define is an error of
+  theirs. Only classes (capitalised names) come from the program, whose objects tests can build and pass to it, no more;
 * outlast it, or leave something behind: `r1jax.verifiers.sandbox`.
 What it can: know the tests by heart, answer by trial what a weak test accepts (`assert f(x)` is passed by returning
 True; tests whose expected side calls the solution again trust it twice), and anything that a wrong but fast program does.
@@ -18,15 +21,17 @@ Tests of randomised or floating-point output are compared token by token as text
 
 import math
 import os
+import re
 import time
-import warnings
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from r1jax.errors import InputError
-from r1jax.verifiers import calls, sandbox
+from r1jax.verifiers import asserts, sandbox
 from r1jax.verifiers.inside import EXIT_UNPARSABLE
+from r1jax.verifiers.names import names_under_test, program_of
 from r1jax.verifiers.sandbox import Limits, Process, Sandbox
 from r1jax.verifiers.tags import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
 from r1jax.verifiers.verdict import CRASHED, SCORED, TIMED_OUT, UNPARSABLE, Verdict
@@ -45,8 +50,8 @@ for _ in range(3):
   best = min(best, time.process_time() - began)
 print(best)
 """
-_LABELS = ("python", "python3", "py")
-_FENCE = "```"
+_FENCE = re.compile(r"\s*(`{3,}|~{3,})\s*([^`]*)$")
+_PYTHON_LABEL = re.compile(r"[{.\s]*(?:i?python|py)(?:[23](?:\.\d+)?)?\b")
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,12 @@ class CodeTests:
   test: str = ""
   setup: str = ""
   entry_point: str = ""
+
+
+@lru_cache(maxsize=1024)
+def names_of(tests: CodeTests) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """What asserts take from the program, and what nobody but the question may define: see `names_under_test`."""
+  return names_under_test(tests.setup, tests.test, tests.entry_point)
 
 
 def read_tests(row: Mapping, where: str) -> CodeTests:
@@ -78,29 +89,36 @@ def read_tests(row: Mapping, where: str) -> CodeTests:
     entry = _text(row, "entry_point", where)
     if not entry.isidentifier():
       raise InputError(f"{where}, entry_point", f"{entry!r}", "Give the name of the function under test.")
-    return CodeTests(test=_python(_text(row, "test", where), f"{where}, test"), entry_point=entry)
-  asserts = _list(row, "test_list", where)
-  setup = [*(row.get("test_imports") or []), row.get("test_setup_code") or ""]
-  for name, parts in (("test_list", asserts), ("test_setup_code", setup)):
-    if not all(isinstance(part, str) for part in parts):
-      raise InputError(f"{where}, {name}", "a part of it is no text", "Give Python as text.")
-  return CodeTests(
-    test=_python("\n".join(asserts), f"{where}, test_list"), setup=_python("\n".join(setup), f"{where}, test_setup_code"))
+    tests = CodeTests(test=_text(row, "test", where), entry_point=entry)
+  else:
+    imports = _list(row, "test_imports", where) if row.get("test_imports") else []
+    setup = [*imports, row.get("test_setup_code") or ""]
+    asserts = _list(row, "test_list", where)
+    if not all(isinstance(part, str) for part in (*asserts, *setup)):
+      raise InputError(f"{where}, test_list", "a part of it or of its setup is no text", "Give Python as text.")
+    tests = CodeTests(test="\n".join(asserts), setup="\n".join(setup))
+  try:
+    names_of(tests)
+  except InputError as error:
+    raise InputError(f"{where}, {error.where}", error.found, error.remedy) from None
+  return tests
 
 
-def extract_program(response: str, prefill: str = "") -> str | None:
+def extract_program(response: str, prefill: str = "", names: Sequence[str] = ()) -> str | None:
   """The program in a response; None when there is none.
 
-  Looked for in the last complete `<answer>` block, or without one in what follows the last `</think>`. There it is the
-  last fenced block marked python, python3 or py; or the last unmarked one; or, where nothing is fenced, all of the text.
-  A last fence that is never closed reaches to the end. Linear in the length of the text.
+  Looked for in what follows the last `</think>`, there in the last complete `<answer>` block if there is one. It is the last
+  fenced block marked python or py, in any spelling; or the last unmarked one; or, where nothing is fenced, all of the text.
+  Blocks after it that only show how it is used are passed over, and blocks that do not define `names` where another does. A
+  last fence that is never closed reaches to the end. Linear in the length of the text.
   """
-  text = _answer(prefill + response)
+  text = _answer(prefill + response).replace("\ufeff", "")
   blocks = _fenced(text)
-  for wanted in (_LABELS, ("",)):
-    for label, body in reversed(blocks):
-      if label in wanted:
-        return body if body.strip() else None
+  for wanted in (_PYTHON_LABEL.match, lambda label: not label):
+    bodies = [body for label, body in blocks if wanted(label)]
+    if bodies:
+      body = program_of(bodies, names)
+      return body if body.strip() else None
   return text if text.strip() and not blocks else None
 
 
@@ -136,7 +154,8 @@ class CodeJudge:
     """
     deadline = time.monotonic() + self.deadline_seconds
     try:
-      program = extract_program(response, prefill)
+      names = () if tests.cases else names_of(tests)[0]
+      program = extract_program(response, prefill, names)
       if program is None or len(program) > MAX_PROGRAM:
         return False, UNPARSABLE
       if tests.cases:
@@ -172,22 +191,23 @@ class CodeJudge:
     from_solution, to_judge = os.pipe()
     pipes = (from_judge, to_solution, from_solution, to_judge)
     solution_job = {"role": "solution", "source": program, "prompt": prompt, "reader": from_judge, "writer": to_judge}
+    names, unknown = names_of(tests)
     judge_job = {
       "role": "judge", "test": tests.test, "setup": tests.setup, "entry_point": tests.entry_point, "prompt": prompt,
-      "reader": from_solution, "writer": to_solution,
+      "names": list(names), "unknown": list(unknown), "reader": from_solution, "writer": to_solution,
     }  # fmt: skip
     processes = []
     try:
       try:
         for job in (judge_job, solution_job):
-          processes.append(self.box.start(job, self.limits, keep=[job["reader"], job["writer"]], role=calls))
+          processes.append(self.box.start(job, self.limits, keep=[job["reader"], job["writer"]], role=asserts))
       finally:
         for fd in pipes:
           os.close(fd)
       judge, solution = processes
       while not judge.ended and time.monotonic() < deadline:
         sandbox.wait(processes, deadline)
-      if judge.ended and judge.result.stdout == calls.GONE:  # the solution has ended or is about to: why?
+      if judge.ended and judge.result.stdout == asserts.GONE:  # the solution has ended or is about to: why?
         until = min(deadline, time.monotonic() + 0.5)
         while not solution.ended and time.monotonic() < until:
           sandbox.wait([solution], until)
@@ -227,13 +247,13 @@ def same_output(found: bytes, expected: str) -> bool:
 
 
 def _verdict_on_asserts(judge: sandbox.Run, solution: sandbox.Run) -> Verdict:
-  if judge.stdout == calls.PASSED:
+  if judge.stdout == asserts.PASSED:
     return True, SCORED
-  if judge.stdout in (calls.FAILED, calls.UNPARSABLE):
-    return False, SCORED if judge.stdout == calls.FAILED else UNPARSABLE
+  if judge.stdout in (asserts.FAILED, asserts.UNPARSABLE):
+    return False, SCORED if judge.stdout == asserts.FAILED else UNPARSABLE
   if sandbox.BROKEN in (judge.outcome, solution.outcome):
     return False, CRASHED
-  if judge.stdout == calls.GONE:  # the solution has died, or broken the protocol
+  if judge.stdout == asserts.GONE:  # the solution has died, or broken the protocol
     return False, TIMED_OUT if solution.outcome == sandbox.TIMED_OUT else SCORED
   if judge.outcome in (sandbox.TIMED_OUT, sandbox.STOPPED):  # stopped by the deadline
     return False, TIMED_OUT
@@ -241,11 +261,12 @@ def _verdict_on_asserts(judge: sandbox.Run, solution: sandbox.Run) -> Verdict:
 
 
 def _answer(text: str) -> str:
-  """Where the answer is: as `maths.extract_answer` finds it, but with the white space that Python needs."""
+  """Where the answer is: the last block of what follows the thought, with the white space that Python needs."""
+  text = text[text.rfind(THINK_CLOSE) + len(THINK_CLOSE):] if THINK_CLOSE in text else text
   last_close = text.rfind(ANSWER_CLOSE)
   start = text.rfind(ANSWER_OPEN, 0, last_close) if last_close >= 0 else -1
   if start < 0:
-    return text[text.rfind(THINK_CLOSE) + len(THINK_CLOSE):] if THINK_CLOSE in text else text
+    return text
   start += len(ANSWER_OPEN)
   return text[start:text.index(ANSWER_CLOSE, start)]
 
@@ -253,25 +274,25 @@ def _answer(text: str) -> str:
 def _fenced(text: str) -> list[tuple[str, str]]:
   """(label, content) of each fenced block, in order."""
   blocks = []
-  label, indent, body = None, 0, []
+  fence, label, indent, body = None, "", 0, []
   for line in text.split("\n"):
-    stripped = line.strip()
-    if label is None:
-      if stripped.startswith(_FENCE) and "`" not in stripped[3:]:
-        label, indent, body = stripped[3:].strip().lower(), len(line) - len(line.lstrip()), []
-    elif stripped == _FENCE:
+    mark = _FENCE.match(line)
+    if fence is None:
+      if mark:
+        fence, label, indent, body = mark[1], mark[2].strip().lower(), len(line) - len(line.lstrip()), []
+    elif mark and not mark[2].strip() and mark[1].startswith(fence):
       blocks.append((label, "\n".join(body) + "\n"))
-      label = None
+      fence = None
     else:
       body.append(line[indent:] if not line[:indent].strip() else line)
-  if label is not None:
+  if fence is not None:
     blocks.append((label, "\n".join(body) + "\n"))
   return blocks
 
 
 def _prompt(question: str) -> str:
   """The code of a question that is code, or has some."""
-  bodies = [body for label, body in _fenced(question) if label in _LABELS]
+  bodies = [body for label, body in _fenced(question) if _PYTHON_LABEL.match(label)]
   return bodies[-1] if bodies else question
 
 
@@ -291,13 +312,3 @@ def _case(case: object, where: str) -> tuple[str, str]:
   if not isinstance(case, Mapping):
     raise InputError(where, f"{type(case).__name__}", 'Give {"stdin": "..", "stdout": ".."}.')
   return _text(case, "stdin", where), _text(case, "stdout", where)
-
-
-def _python(text: str, where: str) -> str:
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore")  # `is` with a literal and the like: the data set's
-      compile(text, where, "exec", dont_inherit=True)
-  except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-    raise InputError(where, f"no Python: {error}", "Mend it, or remove the row.") from None
-  return text

@@ -4,6 +4,7 @@
 of it, for an import here is paid by every program. Nothing in here is secret: the program can read all of it.
 """
 
+import builtins
 import os
 import sys
 
@@ -21,6 +22,7 @@ def main(job: dict) -> None:
   null = os.open(os.devnull, os.O_RDWR)
   os.dup2(null, 2)
   os.close(null)
+  builtins.exit = builtins.quit = sys.exit  # which the module `site` makes, that is not there
   globals()["run_" + job["role"]](job)
 
 
@@ -30,8 +32,10 @@ def run_program(job: dict) -> None:
     code = compile(job["source"], "<program>", "exec", dont_inherit=True)
   except NOT_PYTHON:
     sys.exit(EXIT_UNPARSABLE)
-  sys.argv = ["program.py"]
-  exec(code, vars(sys.modules["__main__"]))
+  module = sys.modules["__main__"]
+  module.__file__ = "/tmp/program.py"
+  sys.argv = [module.__file__]
+  exec(code, vars(module))
 
 
 def _limit(limits: dict) -> None:

@@ -14,9 +14,11 @@ A reference is JSON text with "puzzle" and that puzzle's fields; `countdown`, `s
 * sudoku: grid (rows of digits, 0 where it is empty), box ([rows, columns] of a box). Any completed grid that keeps to
   the rules and the given digits is right; spaces, commas, bars and brackets between digits do not matter.
 * knights_and_knaves: roles, name -> role; terms, all words for a role. The answer gives every person one role: "Alice is
-  a knight, Bob and Carol are knaves", "Knights: Alice" or JSON. A "not", "or" or "if" in it makes it unparsable.
+  a knight, Bob and Carol are knaves", "Knights: Alice" or JSON. Between names and roles stand only words of a closed list,
+  for any other may turn the meaning round: "never a knight", "a non-knight", "pretends to be a knight" are unparsable.
 * zebra: answer, a name or a word; or solution, place -> {property: value}, to be given as JSON.
 * code_output: answer, any JSON value. The answer is JSON or a Python literal; for text also the text as it is printed.
+  It may be introduced: "The output is 5".
 
 Predicting an input for a given output can only be judged by running the program: that is r1jax.verifiers.code's.
 """
@@ -33,6 +35,7 @@ from functools import lru_cache
 from r1jax.errors import InputError
 from r1jax.verifiers.answers.text import plain_words, tidy
 from r1jax.verifiers.maths import boxes
+from r1jax.verifiers.roles import Unreadable, judge_roles
 from r1jax.verifiers.verdict import SCORED, UNPARSABLE, Verdict
 
 # All of these are ours.
@@ -42,6 +45,11 @@ MAX_NESTING = 20  # of arithmetic and of values
 MAX_DIGITS = 12  # of a number in arithmetic
 MAX_GRID = 25  # rows of a sudoku
 RELATIVE_TOLERANCE = 1e-9  # of floating-point numbers in the output of a program
+
+_BOX = re.compile(r"\\boxed\s*\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}")
+_TURNED_ROUND = re.compile(
+  r"(?:[-+*/^]|\\(?:cdot|times|div|sqrt\{|[dt]?frac\{))\s*\$?\\boxed|\\boxed\$?\s*[-+*/^]|\b(?:not|never|neither|nor|or|except|opposite|isn't|wrong)\b[^.\n]*\\boxed",
+  re.IGNORECASE)
 
 _DIGITS = {0xFF10 + i: 0x30 + i for i in range(10)}  # of full width
 
@@ -129,17 +137,15 @@ def judge(answer: str, reference: str) -> Verdict:
   found = boxes(answer)
   if len(found) > 1:
     return False, SCORED  # two different answers
+  if found and _TURNED_ROUND.search(_BOX.sub("\\\\boxed", answer)):
+    return False, UNPARSABLE  # -\boxed{26}, not \boxed{Arnold}
   try:
     return _VERIFIERS[puzzle["puzzle"]](_unfenced(found[0] if found else answer), puzzle), SCORED
-  except _UnreadableAnswer:
+  except Unreadable:
     return False, UNPARSABLE
 
 
-class _UnreadableAnswer(Exception):
-  """The answer is nothing that the puzzle's verifier reads."""
-
-
-class _RepeatedKey(_UnreadableAnswer):
+class _RepeatedKey(Unreadable):
   """A mapping gives one key two values."""
 
 
@@ -163,7 +169,7 @@ def _require(holds: bool, what: str) -> None:
 
 def _unfenced(text: str) -> str:
   """Without a Markdown fence around it."""
-  match = re.fullmatch(r"\s*```[a-z]*\s*?\n(.*?)\n?\s*```\s*", text, re.DOTALL)
+  match = re.fullmatch(r"\s*```[a-z]*\s*?\n(.*?)\n?\s*```\s*", text, re.DOTALL) or re.fullmatch(r"\s*`([^`]*)`\s*", text)
   return match[1] if match else text.strip()
 
 
@@ -207,7 +213,7 @@ def _judge_countdown(answer: str, puzzle: dict) -> bool:
 
 
 def _arithmetic(text: str) -> tuple[Fraction | None, list[int]]:
-  """(its value, None where a division by 0 leaves none; the numbers in it). Raises _UnreadableAnswer."""
+  """(its value, None where a division by 0 leaves none; the numbers in it). Raises Unreadable."""
   tokens: list[str] = []
   place = 0
   while place < len(text):
@@ -215,12 +221,12 @@ def _arithmetic(text: str) -> tuple[Fraction | None, list[int]]:
     if match is None or len(tokens) >= MAX_TOKENS or len(match[1] or "") > MAX_DIGITS:
       if not text[place:].strip():
         break
-      raise _UnreadableAnswer("no arithmetic")
+      raise Unreadable("no arithmetic")
     tokens.append(match[1] or match[2])
     place = match.end()
   value, place = _sum(tokens, 0, 0)
   if place != len(tokens):
-    raise _UnreadableAnswer("no arithmetic")
+    raise Unreadable("no arithmetic")
   return value, [int(token) for token in tokens if token.isdigit()]
 
 
@@ -250,13 +256,13 @@ def _atom(tokens: list[str], place: int, depth: int) -> tuple[Fraction | None, i
   if token.isdigit():
     return Fraction(int(token)), place + 1
   if depth >= MAX_NESTING or token not in ("(", "-") or not token:
-    raise _UnreadableAnswer("no arithmetic")
+    raise Unreadable("no arithmetic")
   if token == "-":
     value, place = _atom(tokens, place + 1, depth + 1)
     return (None if value is None else -value), place
   value, place = _sum(tokens, place + 1, depth + 1)
   if place >= len(tokens) or tokens[place] != ")":
-    raise _UnreadableAnswer("a bracket is not closed")
+    raise Unreadable("a bracket is not closed")
   return value, place + 1
 
 
@@ -276,11 +282,11 @@ def _judge_sudoku(answer: str, puzzle: dict) -> bool:
   size = len(given)
   text = answer.translate(_DIGITS)
   if re.search(r"[^\d\s|+\-,;:.()\[\]'\"]", text) or not text.isascii():
-    raise _UnreadableAnswer("more than digits")
+    raise Unreadable("more than digits")
   # Up to 9 a digit is a cell, with or without something between; beyond 9 numbers are separated.
   cells = [int(cell) for cell in (re.findall(r"\d", text) if size <= 9 else re.findall(r"\d{1,9}", text))]
   if len(cells) != size * size:
-    raise _UnreadableAnswer("not one number for each cell")
+    raise Unreadable("not one number for each cell")
   grid = [cells[row * size : (row + 1) * size] for row in range(size)]
   boxes_of_cells = [
     [grid[row + i][column + j] for i in range(box_rows) for j in range(box_columns)]
@@ -293,11 +299,7 @@ def _judge_sudoku(answer: str, puzzle: dict) -> bool:
   return kept and all(set(unit) == wanted for unit in (*grid, *zip(*grid, strict=True), *boxes_of_cells))
 
 
-# ---- knights and knaves
-
-
-_UNCLEAR = re.compile(
-  r"\b(?:not|no|or|if|either|neither|nor|unless|isn't|aren't|cannot|can't|maybe|perhaps|unknown)\b|不|或|如果")
+# ---- knights and knaves, zebra, code output
 
 
 def _check_knights_and_knaves(puzzle: dict) -> None:
@@ -306,44 +308,6 @@ def _check_knights_and_knaves(puzzle: dict) -> None:
   _require(all(type(name) is str and name and role in terms for name, role in roles.items()), "roles: each one of the terms")
   folded = [each.casefold() for each in (*roles, *terms)]
   _require(len(set(folded)) == len(folded), "names and terms: all different")
-
-
-def _judge_knights_and_knaves(answer: str, puzzle: dict) -> bool:
-  """Names wait for the role that follows them; after "knights:" the names that follow have that role."""
-  text = answer.casefold().replace("\u2019", "'")
-  if _UNCLEAR.search(text):
-    raise _UnreadableAnswer("no plain statement")
-  names = {name.casefold(): name for name in puzzle["roles"]}
-  roles = {form: term for term in puzzle["terms"] for form in (term.casefold(), term.casefold() + "s")}
-  words = sorted((*names, *roles), key=len, reverse=True)
-  bounded = (rf"(?<![a-z]){re.escape(word)}(?![a-z])" if word.isascii() else re.escape(word) for word in words)
-  found: dict[str, set[str]] = {name: set() for name in names}
-  waiting: list[str] = []
-  heading: str | None = None
-  for match in re.finditer(rf"({'|'.join(bounded)})(\s*:)?|[.;\n}}]", text):
-    word = match[1]
-    if word is None:
-      if heading is not None:
-        heading = None
-    elif word in names:
-      if heading is not None:
-        found[word].add(heading)
-      else:
-        waiting.append(word)
-    elif waiting:
-      for name in waiting:
-        found[name].add(roles[word])
-      waiting = []
-    elif match[2]:
-      heading = roles[word]
-    else:
-      raise _UnreadableAnswer("a role of nobody")
-  if waiting or not all(found.values()):
-    raise _UnreadableAnswer("not everybody has a role")
-  return all(found[name] == {puzzle["roles"][names[name]]} for name in names)
-
-
-# ---- zebra and code output
 
 
 def _check_zebra(puzzle: dict) -> None:
@@ -358,7 +322,7 @@ def _judge_zebra(answer: str, puzzle: dict) -> bool:
   if "answer" in puzzle:
     words = plain_words(tidy(answer))
     if not words:
-      raise _UnreadableAnswer("nothing")
+      raise Unreadable("nothing")
     return words.removeprefix("the ") == plain_words(puzzle["answer"]).removeprefix("the ")
   return _folded(_json(answer)) == _folded(puzzle["solution"])
 
@@ -372,22 +336,37 @@ def _folded(value: object) -> object:
   return plain_words(str(value))
 
 
+_INTRODUCED = re.compile(
+  r"\s*(?:(?:so|thus|therefore|hence),?\s+)?(?:the\s+|its?\s+)?(?:(?:final|expected|predicted|printed|returned)\s+)?(?:(?:answer"
+  r"|output|result|value|code|program|function)\s*)?(?:(?:is|will be|would be|prints|outputs|returns)\b)?\s*:?\s+",
+  re.IGNORECASE)
+
+
 def _check_code_output(puzzle: dict) -> None:
   _require(_depth(puzzle["answer"]) <= MAX_NESTING, f"answer: nested at most {MAX_NESTING} deep")
 
 
 def _judge_code_output(answer: str, puzzle: dict) -> bool:
-  gold = puzzle["answer"]
+  gold, introduced = puzzle["answer"], _INTRODUCED.match(answer)
+  if introduced and not (isinstance(gold, str) and _lines(answer) == _lines(gold)):
+    answer = answer[introduced.end() :].removesuffix(".")
+  return _is_output(answer, gold)
+
+
+def _is_output(answer: str, gold: object) -> bool:
   if isinstance(gold, str) and _lines(answer) == _lines(gold):
     return True
   try:
     value = _json(answer)
   except _RepeatedKey:
     raise
-  except _UnreadableAnswer:
-    if isinstance(gold, str):
-      return False  # any text is a prediction of text
-    value = _python_literal(answer)
+  except Unreadable:
+    try:
+      value = _python_literal(answer)
+    except Unreadable:
+      if isinstance(gold, str):
+        return False  # any text is a prediction of text
+      raise
   return _same_value(value, gold)
 
 
@@ -396,7 +375,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _json(text: str) -> object:
-  """The value of JSON text without repeated keys. Raises _UnreadableAnswer."""
+  """The value of JSON text without repeated keys. Raises Unreadable."""
 
   def unique(pairs: list) -> dict:
     if len(dict(pairs)) != len(pairs):
@@ -406,26 +385,26 @@ def _json(text: str) -> object:
   try:
     value = json.loads(text, object_pairs_hook=unique)
   except (ValueError, RecursionError):
-    raise _UnreadableAnswer("no JSON") from None
+    raise Unreadable("no JSON") from None
   if _depth(value) > MAX_NESTING:
-    raise _UnreadableAnswer("nested too deeply")
+    raise Unreadable("nested too deeply")
   return value
 
 
 def _python_literal(text: str) -> object:
   """The value of a Python literal: parsed, not evaluated, and only where its nesting is harmless to the parser."""
   if len(text) > MAX_LENGTH or sum(map(text.count, "([{")) > 2000 or re.search(r"[-+~]{9}", text):
-    raise _UnreadableAnswer("nested too deeply")
+    raise Unreadable("nested too deeply")
   try:
     tree = ast.parse(text.strip(), mode="eval")
     value = ast.literal_eval(tree)
     mappings = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
   except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-    raise _UnreadableAnswer("no value") from None
+    raise Unreadable("no value") from None
   if any(len(set(map(ast.dump, mapping.keys))) != len(mapping.keys) for mapping in mappings):
     raise _RepeatedKey("a key occurs twice")
   if _depth(value) > MAX_NESTING:
-    raise _UnreadableAnswer("nested too deeply")
+    raise Unreadable("nested too deeply")
   return value
 
 
@@ -465,7 +444,7 @@ def _same_number(value: int | float, gold: int | float) -> bool:
 _VERIFIERS = {
   "countdown": _judge_countdown,
   "sudoku": _judge_sudoku,
-  "knights_and_knaves": _judge_knights_and_knaves,
+  "knights_and_knaves": judge_roles,
   "zebra": _judge_zebra,
   "code_output": _judge_code_output,
 }

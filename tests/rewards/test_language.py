@@ -9,7 +9,6 @@ from r1jax.errors import InputError
 from r1jax.rewards import language
 from r1jax.rewards.language import (
   MAX_INLINE,
-  MAX_QUOTED,
   NEUTRAL,
   check_target,
   consistency,
@@ -46,10 +45,11 @@ def test_other_scripts_are_neither():
 @pytest.mark.parametrize(
   "left_out",
   [
-    "$x^2 + long name$", "$$\nwhole lines\n$$", r"\(x\text{ if }y\)", r"\[ some formula \]",
-    r"\boxed{forty two}", r"\alpha", r"\text{cm}", "\\begin{align}\nleft &= right\n\\end{align}",
-    "`for x in range`", "```python\nfor x in range(3):\n  print(x)\n```",
-    "<answer> forty two </answer>", '"the quoted words"', "“the quoted words”", "「the quoted words」", "«the quoted words»",
+    "$x^2 + long name$", "$$\nF = m a\n$$", r"\(x\text{ if }y\)", r"\[ E = mc^2 \]", r"$v = 5\text{ km/h}$", "$area = 2 ab$",
+    r"\boxed{42}", r"\alpha", r"\text{cm}", "\\begin{align}\nleft &= right\n\\end{align}", r"$\text{speed} = 5$",
+    "`total_sum`",
+    "`for x in range`", "```python\nfor x in range(3):\n  print(x)\n```", "```\nn = int(input())\nprint(n * 2)\n```",
+    "`f(x)`",
     "https://example.org/some/path", "12 345.6", "x", "n k", "α", "sin cos log", "I", "A", "+-*/=<>", "🙂", "", " \n\t",
   ],
 )  # fmt: skip
@@ -58,13 +58,29 @@ def test_notation_is_of_no_language(left_out):
   assert consistency(left_out, "zh") == consistency(left_out, "en") == NEUTRAL
 
 
+@pytest.mark.parametrize("around", ['"%s"', "“%s”", "「%s」", "«%s»", "'%s'", "`%s`", "```\n%s\n```", "$%s$", "$$%s$$",
+r"\(%s\)",
+                                    r"\[%s\]", r"\text{%s}", r"$\text{%s}$", r"\boxed{%s}", "<answer>%s</answer>", "(%s)",
+                                    "\\begin{align}%s\\end{align}", "```python\n# %s\n```", "**%s**"])
+def test_words_are_words_whatever_stands_around_them(around):
+  chinese, english = around % "先把两个数相加再除以二", around % "first we add the numbers and then we divide"
+  assert consistency(f"{chinese} so then", "en") < 0.2  # all of the thought in another language, and two words beside it
+  assert consistency(f"{english} 因此", "zh") < 0.3
+  assert consistency(english, "en") == consistency(chinese, "zh") == 1.0
+
+
+def test_chinese_in_formulas_and_code_counts():
+  assert consistency("we get $速度 = 5$ here", "en") == pytest.approx(3 / 5)
+  assert consistency("we get\n```python\nx = 5  # 速度\n```\nhere", "en") == pytest.approx(3 / 5)
+  assert consistency(r"so $\text{总和} = 7$", "zh") == pytest.approx(2 / 3)
+
+
 def test_what_is_never_closed_or_too_long_is_text():
   assert consistency("我们 $ english words", "zh") == pytest.approx(2 / 4)
   assert consistency("我们 ``` english words", "zh") == pytest.approx(2 / 4)
   assert consistency(r"我们 \( english words", "zh") == pytest.approx(2 / 4)
   assert consistency("我们 “english words", "zh") == pytest.approx(2 / 4)
-  assert consistency("我们 <answer> english words", "zh") < 1  # the tag's own word counts as well
-  assert consistency('我 "' + "word " * MAX_QUOTED + '"', "en") > 0.9  # all of it in quotation marks is no way out
+  assert consistency("我们 <answer> english words", "zh") == pytest.approx(2 / 4)
   assert consistency("costs $5" + " word" * MAX_INLINE + " or $6 我", "en") > 0.9  # amounts of money are no formula
   assert consistency("costs $5\nwords and words\n$6", "en") == 1.0
 
@@ -115,6 +131,12 @@ def test_the_reward():
   assert language_reward("What is 2+3?", "<think>$2+3=5$</think> <answer>5</answer>") == NEUTRAL == 0.5
   assert language_reward("$2+3$", "<think>二加三是五</think>") == NEUTRAL
   assert language_reward("$2+3$", "<think>二加三是五</think>", target="zh") == 1.0
+
+
+@pytest.mark.parametrize("thought", ["", " \n", "...", "🙂", "$$", "**", "```\n```"])
+def test_an_empty_thought_earns_nothing(thought):
+  for question in ("What is 2+3?", "二加三等于几？", "$2+3$"):
+    assert language_reward(question, f"<think>{thought}</think> <answer>5</answer>") == 0.0
 
 
 def test_more_words_of_another_language_never_raise_the_share():

@@ -27,6 +27,7 @@ GRID = [
 SOLVED = [
   "534678912", "672195348", "198342567", "859761423", "426853791", "713924856", "961537284", "287419635", "345286179",
 ]  # fmt: skip
+TRIO = knights_and_knaves({"Alice": "knight", "Bob": "knave", "Carol": "knight"})
 WHO = knights_and_knaves({"Alice": "knight", "Bob": "knave", "Carol": "knave"})
 
 
@@ -47,7 +48,8 @@ def test_countdown_takes_arithmetic_that_makes_the_target(answer):
   [
     ("26", WRONG), ("26 = 26", WRONG), ("3*7", WRONG), ("3*5+7", WRONG), ("3*7+5+0", WRONG), ("3*7+5-5+5", WRONG),
     ("13*2", WRONG), ("3*7+5 = 27", WRONG), ("25+1 = 3*7+5-1", WRONG), ("(3-3)+26", WRONG), ("7/0+3*5", WRONG),
-    (r"\boxed{3*7+5} \boxed{26}", WRONG),
+    (r"\boxed{3*7+5} \boxed{26}", WRONG), (r"-\boxed{3*7+5}", UNREADABLE), (r"2\cdot\boxed{3*7+5}", UNREADABLE),
+    (r"\boxed{3*7+5} - 1", UNREADABLE), (r"not \boxed{3*7+5}", UNREADABLE),
     ("3(7)+5", UNREADABLE), ("3**7", UNREADABLE), ("3^7", UNREADABLE), ("9**9**9", UNREADABLE), ("3.0*7+5", UNREADABLE),
     ("37+5-", UNREADABLE), ("(3*7+5", UNREADABLE), ("3*7+5)", UNREADABLE), ("3 7 5", UNREADABLE), ("", UNREADABLE),
     ("three times seven plus five", UNREADABLE), ("3*7+5 or 26", UNREADABLE), ("3*7+5 = x", UNREADABLE),
@@ -144,6 +146,62 @@ def test_knights_and_knaves_refuses_everything_else(answer, verdict):
   assert judge(answer, WHO) == verdict
 
 
+@pytest.mark.parametrize(
+  "answer",
+  [
+    "Alice is a knight, while Bob is a knave and Carol is a knight",
+    "Alice and Carol are both knights, whereas Bob is a knave.",
+    "Alice must be a knight; Bob must be a knave; Carol must be a knight", "Alice is knight, Bob is knave, Carol is knight",
+    "Therefore, Alice is a knight, Bob is a knave, and Carol is a knight.",
+    "The answer is: Alice: knight, Bob: knave, Carol: knight", "- Alice: knight\n- Bob: knave\n- Carol: knight",
+    "1. Alice - knight\n2. Bob - knave\n3. Carol - knight", "The knights are Alice and Carol. The knave is Bob.",
+    "Knights: Alice, Carol; Knaves: Bob", "Alice → knight, Bob → knave, Carol → knight",
+    "Alice's role is knight, Bob's role is knave, Carol's role is knight",
+    '{"Alice": "knight", "Bob": "knave", "Carol": "knight"}',
+    '```json\n{"Alice": "knight", "Bob": "knave", "Carol": "knight"}\n```',
+    "**Alice** is a **knight**, **Bob** is a **knave**, **Carol** is a **knight**",
+    "So Alice is a knight because Bob lies; Bob is a knave; Carol is a knight",
+    "Alice (knight), Bob (knave), Carol (knight)", "alice=knight bob=knave carol=knight",
+    r"\boxed{Alice is a knight, Bob is a knave, Carol is a knight}",
+    "Alice turns out to be a knight, Bob a knave, Carol a knight",
+    "Bob is a knave. The others follow. Alice and Carol are knights.",
+    "We conclude that Alice is a knight, Bob is a knave, and Carol is a knight.",
+    "| Alice | knight |\n| Bob | knave |\n| Carol | knight |",
+  ],
+)  # fmt: skip
+def test_statements_in_other_words(answer):
+  assert judge(answer, TRIO) == RIGHT
+
+
+@pytest.mark.parametrize(
+  "said_of_alice",
+  [
+    "Alice is never a knight", "Alice pretends to be a knight", "Alice is the opposite of a knight",
+    "Alice is hardly a knight", "Alice is a fake knight", "Alice seems a knight", "It is false that Alice is a knight",
+    "Alice is a knight?", "Alice is a so-called knight", "Alice is far from a knight", "Alice is an ex-knight",
+    "Alice says she is a knight", "Nobody thinks Alice is a knight", "Alice is unlike a knight",
+    "Alice dreams of being a knight", "Alice lacks being a knight", "Alice isn't a knight", "Alice is a knight's servant",
+    "Alice is no knight", "Alice used to be a knight", "Alice hates knights", "Alice is a half-knight",
+    "Alice poses as a knight", "Alice is a non-knight", "Alice pretends to be a knight", "Alice claims to be a knight",
+    "Alice is anything but a knight", "Alice is a knight-like knave",
+  ],
+)  # fmt: skip
+def test_what_turns_a_statement_round_is_unparsable(said_of_alice):
+  assert judge(f"{said_of_alice}; Bob is a knave; Carol is a knight", TRIO) == UNREADABLE
+
+
+@pytest.mark.parametrize(
+  "answer",
+  [
+    "All but Bob are knights; Bob is a knave. Alice, Carol: knaves", "Alice is a knight; Bob is a knave; Carol is a knave",
+    "Alice is a knight; Bob is a knave", "Alice is a knight, Bob is a knave, Carol is a knight. All of this is wrong.",
+    r"not \boxed{Alice is a knight, Bob is a knave, Carol is a knight}",
+  ],
+)  # fmt: skip
+def test_other_wrong_statements(answer):
+  assert judge(answer, TRIO)[0] is False
+
+
 def test_other_words_for_the_roles_and_other_scripts():
   heroes = knights_and_knaves({"Al": "hero", "Alan": "villain"}, ("hero", "villain"))
   assert judge("Al is a hero, and Alan is a villain.", heroes) == RIGHT
@@ -183,7 +241,14 @@ def test_zebra():
     ({"1": [True]}, ["{1: [True]}", '{"1": [true]}'], ["{1: [1]}", "{2: [True]}"]),
     ("a b", ["a b", '"a b"', "'a b'"[1:-1], "a b\n", "a b  "], ["ab", "A b", '["a b"]', ""]),
     ("x\ny", ["x\ny", "x  \ny\n", '"x\\ny"'], ["x y", "y\nx", "x"]),
-    ("", ["", '""'], ["x", "0", "null"]),
+    ("", ["", '""', "''"], ["x", "0", "null"]),
+    ("abc", ["'abc'", "`abc`", "```\nabc\n```", "The output is abc", "Output: 'abc'", "'abc'\n", "It prints abc"],
+     ["'ab'", "['abc']", "b'abc'", "'abc", "not abc", "The output is not abc", "abc or abd"]),
+    ("1", ["'1'", "1", "The output is '1'"], ["'2'", "[1]", "1.0"]),
+    ("'x'", ["'x'", "\"'x'\""], ["x"]),
+    ("It is 5", ["It is 5", "'It is 5'"], ["5"]),
+    (5, ["The output is 5.", "It returns 5", "Result: 5", "`5`"], ["'5'", "five", "not 5", "The output is 6", "5 or 6"]),
+    ([1, "a"], ["[1, 'a']", "Output: [1, 'a'].", r"\boxed{[1, 'a']}"], ["[1, a]", r"-\boxed{[1, 'a']}", "['a', 1]"]),
   ],
 )  # fmt: skip
 def test_code_output(value, right, wrong):

@@ -12,6 +12,7 @@ from r1jax.verifiers.choice import LETTERS, check_reference, judge, read_options
 from r1jax.verifiers.verdict import SCORED, UNPARSABLE
 
 METRES = reference("How far?", "B", ["4 m", "5 m", "6 m", "None of the above"])
+CAPITALS = reference("Capital of Italy?", "B", ["Paris", "Rome", "Madrid", "Berlin"])
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,100 @@ def test_other_options_and_contradictions_are_wrong(answer):
 )
 def test_what_names_no_option_is_unparsable(answer):
   assert judge(answer, METRES) == (False, UNPARSABLE)
+
+
+@pytest.mark.parametrize(
+  "answer",
+  [
+    "It is B", '"B"', "B!", "B选项", "B (5 m)", "It must be B.", "I think B", "I think it's B", "I'd go with B",
+    "My answer: B", "B it is", "B, obviously", "Definitely B", "The right one is B", "I would pick option b.",
+    "**Final Answer:** (B)",
+    "Ans: B", "B✅", "=> B", "Hence B is right.", "B seems right", "B – 5 m", "B\n5 m", "The distance is 5 m.",
+    "5 m is the distance",
+    "答案为 B。", "应选B", "B是正确答案", "“B”", "<b>B</b>", r"\boxed {B}", r"\fbox{B}", r"\boxed B",
+    r"The answer is \boxed{B}.",
+    "B, since 4 m is too short", "(B) due to gravity", "There is no doubt, it is B", "The answer is (b).", "B. 5.0 m",
+  ],
+)  # fmt: skip
+def test_sentences_that_state_the_option(answer):
+  assert judge(answer, METRES) == (True, SCORED)
+
+
+@pytest.mark.parametrize(
+  "answer",
+  [
+    "A or B", "A/B", "Options A and B", "either B or C", "B or 6 m", "5 m or 6 m", "4 m (B)", "B (6 m)", "B\n6 m", "B 6 m",
+    "It is not B", "It can't be B", "B?", "Is it B?", "B is wrong", "Anything but B", "everything except B", "B isn't it",
+    "A rather than B", "neither A nor B", "instead of B, C", "I rule out B", "B if not C", "B vs C", "(A) and (B)", "A与B",
+    "B不对", "B是错的", "除了B", "B选项错误", r"\boxed{A} or \boxed{B}", r"not \boxed{B}", "None of the above (B)", "D. 5 m",
+    "It is 4 m", "15 m", "-5 m", "0.5 m", "5 mm", "vitamin B", "plan B", "B cells", "hepatitis B virus", "B+C", "A-B",
+    "\ue001",
+    "The answer is B. It is not B.",
+  ],
+)  # fmt: skip
+def test_sentences_that_do_not(answer):
+  assert judge(answer, METRES)[0] is False
+
+
+@pytest.mark.parametrize(
+  "right, wrong",
+  [
+    (["The capital of Italy is Rome.", "Rome is the capital of Italy.", "It's Rome!", "b) rome", "B (Rome)",
+      "Rome (B)", "Rome, because Paris is in France", "选B（Rome）", "I believe it is Rome"],
+     ["Paris (B)", "Rome (A)", "Rome or Paris", "not Rome", "Rome, not Paris", "Rome?", "Rome is wrong", "Ancient Rome fell",
+      "Romeo", "Rome/Paris", "B. Paris", "Rome is not the capital", "Madrid. Rome."]),
+  ],
+)  # fmt: skip
+def test_sentences_that_state_the_text_of_an_option(right, wrong):
+  assert [answer for answer in right if not judge(answer, CAPITALS)[0]] == []
+  assert [answer for answer in wrong if judge(answer, CAPITALS)[0]] == []
+
+
+def test_articles_and_texts_that_sound_like_words():
+  shapes = reference("Which?", "B", ["square", "triangle", "circle"])
+  assert all(judge(answer, shapes)[0] for answer in ("A triangle", "a triangle", "It is a triangle.", "B triangle"))
+  assert not any(judge(answer, shapes)[0] for answer in ("A square", "A", "A. triangle", "A) square", "an acute triangle"))
+  truth = reference("?", "B", ["True", "False"])
+  assert judge("The statement is false.", truth)[0] and judge("False because it is not bounded", truth)[0]
+  assert not judge("It is not True", truth)[0] and not judge("true or false", truth)[0]
+  operators = reference("?", "A", ["**", "//", "is", "not in"])
+  assert judge("The answer is A.", operators)[0] and judge("is", operators) == (False, SCORED)
+
+
+@pytest.mark.parametrize(
+  "question, answer, options, right, wrong",
+  [
+    ("", "K", list("abcdefghijkl"), ["K", "k", "I think K"], ["A", "L", "I"]),
+    ("pick a) red b) blue c) green", "b", None, ["blue", "B", "(b)", "b) blue"], ["a", "red", "b) red"]),
+    ("pick (i) red (ii) blue", "ii", None, ["ii", "(ii)", "II", "blue", "The answer is ii."], ["i", "(i) or (ii)",
+    "(ii) red"]),
+    ("", "b", {"a": "red", "b": "blue"}, ["B", "b", "blue"], ["a", "A"]),
+    ("", "2", [{"label": "1", "text": "red"}, {"label": "2", "text": "blue"}], ["2", "(2)", "blue"], ["1", "red"]),
+    ("", "B", {"label": ["A", "B"], "text": ["red", "blue"]}, ["B", "blue"], ["A"]),
+    ("", 1, {"A": 4, "B": 8}, ["B", "8"], ["A", "4", "1"]),
+    ("", 2, ["2", "4", "8", "16"], ["C", "8"], ["A", "2", "B"]),
+    ("", "2", ["red", "blue"], ["B"], ["A"]),
+    ("", "B. Rome", ["Paris", "Rome"], ["B"], ["A"]),
+    ("True? A) Yes B) No", "A", None, ["Yes", "A"], ["No"]),
+  ],
+)  # fmt: skip
+def test_labels_and_options_in_any_form(question, answer, options, right, wrong):
+  text = reference(question, answer, options)
+  check_reference(text)
+  assert [each for each in right if not judge(each, text)[0]] == []
+  assert [each for each in wrong if judge(each, text)[0]] == []
+
+
+@pytest.mark.parametrize(
+  "options", ["AB", 7, {"AB": "x"}, {"a": "x", "A": "y"}, ["x"] * 27, [{"text": "x"}], {"label": "A", "text": [1, 2]}])
+def test_options_that_cannot_be_read_are_refused(options):
+  with pytest.raises(InputError, match="options of a multiple-choice question"):
+    reference("", "A", options)
+
+
+def test_a_number_that_is_a_place_and_a_text_is_refused():
+  with pytest.raises(InputError, match="'2', which may be A or B"):
+    reference("2 * 2?", "2", ["2", "4", "8", "16"])
 
 
 def test_options_that_differ_only_in_case():
@@ -100,14 +195,14 @@ def test_references():
     check_reference(text)
 
 
-@pytest.mark.parametrize("answer", ["E", "7 m", "", 9, -1])
+@pytest.mark.parametrize("answer", ["E", "7 m", "", 9, -1, True, None, 1.0])
 def test_an_answer_that_is_no_option_is_refused(answer):
   with pytest.raises(InputError, match="multiple-choice"):
     reference("", answer, ["4 m", "5 m", "6 m"])
 
 
 @pytest.mark.parametrize(
-  "text", ["", "K", "AB", "{}", '{"answer": "K"}', '{"answer": "C", "options": {"A": "1", "B": "2"}}', "[1]", "null", "4 m"]
+  "text", ["", "Ä", "AB", "{}", '{"answer": "AB"}', '{"answer": "C", "options": {"A": "1", "B": "2"}}', "[1]", "null", "4 m"]
 )
 def test_a_reference_that_cannot_be_used_is_refused(text):
   with pytest.raises(InputError, match="multiple-choice"):
