@@ -19,6 +19,7 @@ from r1jax.verifiers.sandbox import Limits, Sandbox
 from r1jax.verifiers.verdict import Verdict
 
 CODE_SECONDS = 20.0  # for all tests of a program together; ours
+MAX_PLACES = 10  # of bad answers that an error names; ours
 UNSAFE = "R1JAX_UNSAFE_CODE"  # set to 1, programs run without a sandbox, with the rights of this process
 START_SECONDS = 30.0  # for the first program of a worker, which makes its sandbox and measures the machine; ours
 
@@ -47,18 +48,35 @@ def kind_of(name: str) -> Kind:
 
 
 def check_references(references: Iterable[tuple[str, str, str]]) -> None:
-  """InputError for the first reference that no response could be compared with, or for a machine without a sandbox.
+  """InputError for references that no response could be compared with, or for a machine without a sandbox.
 
-  references: (where it stands, kind, reference).
+  references: (where it stands, kind, reference). The error names the first and says how many there are and where.
   """
-  kinds = set()
+  kinds, total, bad = set(), 0, []
   for where, kind, reference in references:
     if kind not in KINDS:
       raise InputError(where, f"kind {kind!r}", f"Known kinds: {', '.join(KINDS)}.")
     kinds.add(kind)
-    KINDS[kind].check(reference, where)
+    total += 1
+    error = unusable(kind, reference, where)
+    if error is not None:
+      bad.append((where, error))
+  if bad:
+    where, error = bad[0]
+    places = ", ".join(place for place, _ in bad[:MAX_PLACES]) + (", ..." if len(bad) > MAX_PLACES else "")
+    more = f"; {len(bad)} of {total} answers cannot judge: {places}" if len(bad) > 1 else ""
+    raise InputError(error.where, error.found + more, f"{error.remedy} A source of questions with unusable=\"drop\" does so.")
   if "code" in kinds:
     _sandbox()  # refuses here, once, what every worker would refuse later
+
+
+def unusable(kind: str, reference: str, where: str) -> InputError | None:
+  """Why no response could be compared with a reference of a known kind; None where it can be."""
+  try:
+    KINDS[kind].check(reference, where)
+  except InputError as error:
+    return error
+  return None
 
 
 def _sandbox() -> Sandbox:
