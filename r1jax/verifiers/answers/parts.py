@@ -5,6 +5,8 @@ import re
 
 def split(text: str, separator: re.Pattern) -> list[str]:
   """The parts between separators that stand outside all brackets."""
+  if separator.search(text) is None:
+    return [text.strip()]
   depth, depths = 0, []
   for c in text:
     depth += (c in "([{") - (c in ")]}")

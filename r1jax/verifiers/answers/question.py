@@ -3,6 +3,8 @@ r"""What an answer has from its question: whether it only repeats it."""
 import re
 from functools import lru_cache
 
+from r1jax.verifiers.answers.parts import enclosed
+
 _NOISE = re.compile(r"\\(?:left|right|displaystyle|,|!|;|:|quad|qquad)(?![A-Za-z])|\\ |[\s$~]|\\[()\[\]](?=\s|$)")
 _TIMES = re.compile(r"\\(?:cdot|times|ast)(?![A-Za-z])|×|·")
 _SMALL_GROUP = re.compile(r"\{([A-Za-z0-9])\}")
@@ -56,6 +58,7 @@ def _core(text: str) -> str:
   """Without a name before it and a unit behind it."""
   text = re.sub(r"\\(?:text|textbf|mathrm)\s*\{\(?([A-Za-z ]+)\)?\}", r"\1", text)
   text = _UNIT.sub("", text.strip().strip("$").rstrip(" .,;"))
+  text = enclosed(text, "{", "}") or text
   name, equals, rest = text.rpartition("=")
   return rest if equals and re.fullmatch(r"\s*\\?[A-Za-z]+\s*(?:\([a-z]\))?\s*", name) else text
 
