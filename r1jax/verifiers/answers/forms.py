@@ -272,6 +272,8 @@ def _scalar(text: str) -> object:
 
 def _approximated(match: re.Match) -> Scalar | None:
   r"""An exact value with its decimal behind it, \frac{3}{2} (1.5) or \pi \approx 3.14: None where they contradict."""
+  if _APPROXIMATED.fullmatch(match[1]):
+    return None
   try:
     form, decimal = _scalar(match[1]), _scalar(match[2] or match[3])
   except Unreadable:

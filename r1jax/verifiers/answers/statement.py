@@ -12,6 +12,9 @@ from r1jax.verifiers.answers.boxes import boxes, with_boxes, with_formulas
 from r1jax.verifiers.answers.text import in_ascii
 from r1jax.verifiers.answers.units import is_changing, is_han_unit, is_unit
 
+MAX_CANDIDATES = 32  # numbers in the clause that states the answer; more state nothing; ours
+REACH = 80  # characters before a number that say what it is of; ours
+
 _MARK = "\ue000{}\ue001"
 _FORMULA = r"-?\s*\ue000(?P<formula>\d+)\ue001"
 _MONEY = r"(?:\\?[$€£¥]\s?)"
@@ -126,7 +129,8 @@ def stated(text: str, numbers: bool, given: frozenset[str] = frozenset()) -> lis
   if any(_RETRACTED.search(each) for each in sentences[place + 1 :]):
     return []
   clause = _clause(sentences[place], candidates)
-  choice = _chosen(clause, candidates(clause), given)
+  found = candidates(clause)
+  choice = _chosen(clause, found, given) if len(found) <= MAX_CANDIDATES else None
   return _writings(clause, choice, formulas) if choice is not None and _is_claimed(clause, choice) else []
 
 
@@ -146,18 +150,18 @@ def _may_answer(match: re.Match, formulas: list[str], numbers: bool, boxed: bool
 
 def _clause(sentence: str, candidates: Callable[[str], list]) -> str:
   """The clause that makes the claim: neither the reason nor the condition for it, nor what led to it."""
-  reason = next((match for match in _REASON.finditer(sentence) if candidates(sentence[: match.start()])), None)
+  starts = [match.start() for match in candidates(sentence)]
+  reason = next((match for match in _REASON.finditer(sentence) if match.start() > starts[0]), None)
   if reason is not None and not _CONDITION.match(sentence):
-    sentence = sentence[: reason.start()]
-  while (condition := _CONDITION.match(sentence)) and candidates(sentence[condition.end() :]):
-    sentence = sentence[condition.end() :]
-  pieces, start = [], 0
-  for match in _THEREFORE.finditer(sentence):
-    pieces.append(sentence[start : match.start()])
-    start = match.end()
-  pieces = [*pieces, sentence[start:]]
-  claim = next((piece for piece in reversed(pieces) if candidates(piece)), sentence)
-  return claim if claim is pieces[0] else f": {claim}"
+    sentence, starts = sentence[: reason.start()], [start for start in starts if start < reason.start()]
+  begin = 0
+  while (condition := _CONDITION.match(sentence, begin)) and condition.end() <= starts[-1]:
+    begin = condition.end()
+  borders = [match for match in _THEREFORE.finditer(sentence, begin) if match.end() <= starts[-1]]
+  if not borders:
+    return sentence[begin:]
+  end = next((match.start() for match in _THEREFORE.finditer(sentence, borders[-1].end())), len(sentence))
+  return f": {sentence[borders[-1].end() : end]}"
 
 
 def _chosen(clause: str, found: list[re.Match], given: frozenset[str]) -> re.Match | None:
@@ -170,7 +174,7 @@ def _chosen(clause: str, found: list[re.Match], given: frozenset[str]) -> re.Mat
     lone = _LONE_NUMBER.search(clause[: clause.rindex("=", 0, equals[-1])])
     if lone and "/" not in lone[1] and _value(lone[1]) != _value(after[0][0]):
       return None  # so 41 = 42
-    rest = [match for match in after[1:] if not _ADJUNCT.search(clause[: match.start()])]
+    rest = [match for match in after[1:] if not _ADJUNCT.search(_before(clause, match))]
     return after[0] if {_value(match[0]) for match in rest} <= {_value(after[0][0])} else None
   adjuncts = [bool(_ADJUNCT.search(before) and not _WHOLE.search(before)) for before in (clause[: m.start()] for m in found)]
   pool = [match for match, adjunct in zip(found, adjuncts, strict=True) if not adjunct] or found
@@ -179,9 +183,13 @@ def _chosen(clause: str, found: list[re.Match], given: frozenset[str]) -> re.Mat
   return pool[-1] if len({_value(match[0]) for match in pool}) == 1 else None
 
 
+def _before(clause: str, match: re.Match) -> str:
+  return clause[max(0, match.start() - REACH) : match.start()]
+
+
 def _is_claimed(clause: str, choice: re.Match) -> bool:
   before, after = clause[: choice.start()], clause[choice.end() :]
-  if _OPEN.search(before) or _BETWEEN.search(before) or _AROUND.match(after) or _DOUBT.search(clause) or _DENIED.match(after):
+  if _OPEN.search(_before(clause, choice)) or _BETWEEN.search(before) or _AROUND.match(after) or _DOUBT.search(clause) or _DENIED.match(after):
     return False
   for no in _NO.finditer(before):  # "the carrots that will not be used are 120" is a claim, "it is not 120" is none
     if not (_RELATIVE.search(before[: no.start()]) and _COPULA.search(before[no.end() :])):
