@@ -19,7 +19,7 @@ from r1jax.verifiers import answers
 from r1jax.verifiers.answers.boxes import boxes, with_boxes, with_formulas
 from r1jax.verifiers.answers.compare import is_literal
 from r1jax.verifiers.answers.labels import says_more
-from r1jax.verifiers.answers.question import is_copied
+from r1jax.verifiers.answers.question import is_copied, is_passage
 from r1jax.verifiers.answers.records import Clock, Group, Named, Scalar, Words
 from r1jax.verifiers.answers.statement import stated
 from r1jax.verifiers.answers.text import plain_words, tidy
@@ -198,6 +198,8 @@ def _readings(answer: str, gold_form: object, question: str) -> Iterator[str]:
   if 1 < len(lines) <= MAX_LINES and all(_LINE_OF_LIST.fullmatch(line) for line in lines):
     yield tidy(", ".join(lines))
   yield _whole(answer)
+  if is_passage(answer, question):
+    return
   gold_form = gold_form.form if isinstance(gold_form, Named) else gold_form
   numbers = (isinstance(gold_form, Scalar) and is_literal(gold_form.node)) or isinstance(gold_form, Clock) or (
     isinstance(gold_form, Group) and gold_form.kind == "ratio")

@@ -5,6 +5,8 @@ from functools import lru_cache
 
 from r1jax.verifiers.answers.parts import enclosed
 
+MIN_PASSAGE = 4  # words of a passage; ours
+
 _NOISE = re.compile(r"\\(?:left|right|displaystyle|,|!|;|:|quad|qquad)(?![A-Za-z])|\\ |[\s$~]|\\[()\[\]](?=\s|$)")
 _TIMES = re.compile(r"\\(?:cdot|times|ast)(?![A-Za-z])|×|·")
 _SMALL_GROUP = re.compile(r"\{([A-Za-z0-9])\}")
@@ -29,6 +31,11 @@ def is_copied(answer: str, gold: str, question: str) -> bool:
   if written == wanted or not _STRUCTURE.search(written) or (_NUMERAL.fullmatch(written) and _NUMERAL.fullmatch(wanted)):
     return False
   return (_stands(written, asked) or _stands(whole, asked)) and not _stands(wanted, asked, as_a_side=True)
+
+
+def is_passage(answer: str, question: str) -> bool:
+  """Whether a sentence or a part of one is the question's own."""
+  return len(answer.split()) >= MIN_PASSAGE and _stands(_normal(answer)[0], _normal_question(question))
 
 
 def _stands(text: str, question: tuple[str, frozenset[int]], as_a_side: bool = False) -> bool:
