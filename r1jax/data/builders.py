@@ -208,7 +208,7 @@ def _usable(questions: list[Question], source: Jsonl) -> list[Question]:
   dropped = [q for q in questions if q.kind in KINDS and unusable(q.kind, q.answer, q.id) is not None]
   if dropped:
     lines = ", ".join(question.id.rpartition(":")[2] for question in dropped[:MAX_PLACES])
-    print(f"{source.path}: {len(dropped)} of {len(questions)} questions left out, for their answers cannot judge (lines {lines}"
+    print(f"{source.path}: {len(dropped)} of {len(questions)} questions left out: their answers cannot judge (lines {lines}"
           f"{', ...' if len(dropped) > MAX_PLACES else ''})", file=sys.stderr)
   left_out = {question.id for question in dropped}
   return [question for question in questions if question.id not in left_out]

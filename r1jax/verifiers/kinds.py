@@ -65,7 +65,7 @@ def check_references(references: Iterable[tuple[str, str, str]]) -> None:
     where, error = bad[0]
     places = ", ".join(place for place, _ in bad[:MAX_PLACES]) + (", ..." if len(bad) > MAX_PLACES else "")
     more = f"; {len(bad)} of {total} answers cannot judge: {places}" if len(bad) > 1 else ""
-    raise InputError(error.where, error.found + more, f"{error.remedy} A source of questions with unusable=\"drop\" does so.")
+    raise InputError(error.where, error.found + more, f"{error.remedy} unusable=\"drop\" of a source does so.")
   if "code" in kinds:
     _sandbox()  # refuses here, once, what every worker would refuse later
 

@@ -1,8 +1,8 @@
 r"""Equality of mathematical answers: where a response has its answer, what the answer says, whether that is the gold one.
 
 `judge` tries texts that are equal as they stand and plain numbers first (`verify_plain`, cheap enough for any thread), then
-the reader of forms in `r1jax.verifiers.answers`, whose docstring says what counts as equal. All of it is exact where it can be
-and bounded in time. What stands around a formula or a box is part of the answer: `-\boxed{42}` is -42, `not $42$` is nothing.
+the reader of forms in `r1jax.verifiers.answers`, whose docstring says what counts as equal. All of it is exact where it can
+be and bounded in time. What stands around a formula or a box is part of the answer: `-\boxed{42}` is -42.
 Where the answer is a sentence, it is what the sentence states (`r1jax.verifiers.answers.statement`).
 
 An answer that stands in the question while the gold answer does not is no result: `\sqrt{242}`, where 11\sqrt2 is asked for.
@@ -84,9 +84,10 @@ def extract_answer(response: str, prefill: str = "", how: Extraction = Extractio
 
 
 def _outside_thinking(text: str) -> str:
-  """What is no chain of thought: not between the tags, nor before a closing tag that nothing opens, nor after an open one."""
-  return "".join(part.partition(THINK_OPEN)[0] if THINK_OPEN in part or place == last else ""
-                 for parts in [text.split(THINK_CLOSE)] for last in [len(parts) - 1] for place, part in enumerate(parts))
+  """What is no chain of thought: neither between the tags, nor before a lone closing one, nor after a lone open one."""
+  *closed, last = text.split(THINK_CLOSE)
+  visible = [part.partition(THINK_OPEN)[0] for part in closed if THINK_OPEN in part]
+  return "".join([*visible, last.partition(THINK_OPEN)[0]])
 
 
 _EMPTY_BOX = re.compile(r"\\boxed\s*\{\s*\}")
@@ -172,7 +173,9 @@ def usable_gold(gold: str, question: str = "") -> str | None:
   return None
 
 
-_MISSING = frozenset("proof|n/a|na|none|nan|null|nil|unknown|tbd|todo|omitted|see solution|see proof|answer|?|-|--|_|...".split("|"))
+_MISSING = frozenset(
+  "proof|n/a|na|none|nan|null|nil|unknown|tbd|todo|omitted|see solution|see proof|answer|?|-|--|_|...".split("|")
+)
 
 
 def _gold_form(gold: str) -> object:
@@ -230,7 +233,7 @@ def _opened(content: str) -> str:
 
 
 def _equal_in_letters(answer: str, gold: str, gold_form: object) -> bool:
-  """Whether they are equal where no letter is a unit, 3 m for 3m, 6 m n for 6mn; or where the last one is, 24m^2 for 24 m^2."""
+  """Whether they are equal where no letter is a unit, 6 m n for 6mn; or where the last one is, 24m^2 for 24 m^2."""
   if isinstance(gold_form, Scalar) and gold_form.unit and _UNIT_LETTER.search(answer):
     form = _form(_UNIT_LETTER.sub(r" \1", answer), frozenset(), "")
     return form is not None and answers.equal(form, gold_form)
@@ -247,7 +250,7 @@ _LINE_OF_LIST = re.compile(r"(?!.*(?<![A-Za-z\\])[A-Za-z]{3})[^-+*/=,&\s](?:.{0,
 
 @lru_cache(maxsize=CACHED_FORMS)
 def _form(text: str, nouns: frozenset[str] | None, question: str, units: bool = True) -> object:
-  """The form of a tidy text; None when it cannot be read. nouns: None for a gold answer, in which every word may be a unit."""
+  """The form of a tidy text; None when it cannot be read. nouns: None for a gold answer, where any word may be a unit."""
   try:
     return answers.read(marked_units(text, nouns or frozenset(), question, any_word=nouns is None) if units else text)
   except answers.Unreadable:

@@ -34,7 +34,8 @@ def rows_of(name):
 def test_copying_from_the_question_earns_nothing(name, most):
   rows, paid = rows_of(name), []
   for question, gold in rows:
-    copies = [f for f in formulas_of(question) if "".join(f.split()) != "".join(gold.split())]  # the gold answer itself is no copy
+    # The gold answer itself is no copy.
+    copies = [formula for formula in formulas_of(question) if "".join(formula.split()) != "".join(gold.split())]
     paid += [(gold, copy) for copy in copies if judge(copy, gold, question)[0]][:1]
   print(f"{name}: {len(paid)} of {len(rows)} questions pay for a copy: {paid}")
   assert len(paid) <= most * len(rows)

@@ -1,4 +1,4 @@
-"""Answers of real models, labelled, and hand-made ones, from the folder that R1JAX_CASES names; beside math-verify's verdicts."""
+"""Labelled answers of real models and hand-made ones, from the folder that R1JAX_CASES names; beside math-verify."""
 
 import json
 import logging

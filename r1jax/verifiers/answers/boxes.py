@@ -12,7 +12,7 @@ _SEGMENT = re.compile(
 def boxes(text: str) -> list[str]:
   r"""The different contents of the complete boxes, in order; of boxes in each other the inner one."""
   found: dict[str, None] = {}
-  for start, end, content in _places(text):
+  for *_, content in _places(text):
     if content:
       found[content] = None
   return list(found)
@@ -71,4 +71,5 @@ def with_formulas(text: str, written: Callable[[str], str]) -> str:
 
 def _is_money(content: str) -> bool:
   """Whether two dollars are the signs of two amounts, "$5 or $6" or "$4 each, so $", and no formula."""
-  return content[0] in "0123456789." and (content[-1].isspace() or re.search(r"(?<![\\A-Za-z{])[a-z]{3,} [a-z]{2,}", content) is not None)
+  words = r"(?<![\\A-Za-z{])[a-z]{3,} [a-z]{2,}"
+  return content[0] in "0123456789." and (content[-1].isspace() or re.search(words, content) is not None)

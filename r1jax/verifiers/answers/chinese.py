@@ -11,7 +11,8 @@ _FRACTION_OF = re.compile(r"(负?)(?:(.{1,12})又)?(.{1,12})分之(.{1,12})")
 _MIXED_SCALE = re.compile(r"(-?)(?:(\d+(?:\.\d+)?)亿)?(?:(\d+(?:\.\d+)?)(千?)万)?(?:(\d+(?:\.\d+)?)千)?(\d+)?", re.ASCII)
 
 
-_SCALED = re.compile(r"(?<![\w.,/}])(\d{1,15}(?:\.\d{1,15})?|\d{1,3}(?:,\d{3})+)\s+(hundred|thousand|million|billion|trillion)(?![A-Za-z])", re.ASCII)
+_SCALED = re.compile(r"(?<![\w.,/}])(\d{1,15}(?:\.\d{1,15})?|\d{1,3}(?:,\d{3})+)\s+(hundred|thousand|million|billion|"
+  r"trillion)(?![A-Za-z])", re.ASCII)
 _DECIMAL_UNIT = re.compile(r"(\d+)(米|元|块)(\d)", re.ASCII)
 
 

@@ -38,27 +38,34 @@ _TO = re.compile(rf"({_NUMBER}) ?(?:to|\\text\{{ ?to ?\}}) ?({_NUMBER})", re.ASC
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))? ?(?:\\(?:text|unit)\{)? ?([ap])\.? ?m\.?\}?", re.IGNORECASE | re.ASCII)
 _MEMBER = re.compile(r"(\\?[A-Za-z]+)\s*\\in(?![A-Za-z])\s*")
 _MATRIX = re.compile(
-  r"(?P<factor>[^&]*?)[(\[]?\s*\\begin\{(?P<kind>(?:small|[pbB])?matrix|array)\}(?:\s*\{[lcr|]*\})?(?P<body>.*)\\end\{(?P=kind)\}"
+  r"(?P<factor>[^&]*?)[(\[]?\s*\\begin\{(?P<kind>(?:small|[pbB])?matrix|array)\}(?:\s*\{[lcr|"
+  r"]*\})?(?P<body>.*)\\end\{(?P=kind)\}"
   r"\s*[)\]]?(?P<power>.*)"
 )
-_ROWS = re.compile(r"(?:\\\{)?\s*\\begin\{(cases|aligned|align\*?|gathered|array|split)\}(?:\s*\{[lcr|]*\})?(.*)\\end\{\1\}\.?")
+_ROWS = re.compile(r"(?:\\\{)?\s*\\begin\{(cases|aligned|align\*?|gathered|array|split)\}(?:\s*\{[lcr|"
+  r"]*\})?(.*)\\end\{\1\}\.?")
 _PERCENT_WORD = re.compile(r"\s*(?:percent|per cent|pct\.?)$|\s*\\text\{\s*(?:percent|per cent|%|\\%)\s*\}$", re.IGNORECASE)
 _WHOLE_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _INTEGERS = r"(?:\\mathbb\s*\{?Z\}?|\\Z(?![A-Za-z])|Z(?![A-Za-z]))"
 _FAMILY = re.compile(
-  rf"(?P<form>.*?)\s*[,;(]?\s*(?:\\text\{{)?\s*[,(]?\s*(?:(?:where|for|with)\s+)?(?:(?:any|all|every|some|an)\s+)?(?:integers?\s+)?\}}?\s*"
+  rf"(?P<form>.*?)\s*[,;(]?\s*(?:\\text\{{)?\s*[,(]?\s*(?:(?:where|for|with)\s+)?(?:(?:any|all|every|some|"
+  rf"an)\s+)?(?:integers?\s+)?\}}?\s*"
   rf"(?P<letter>[a-zA-Z])\s*(?:\\in\s*{_INTEGERS}|(?:\\text\{{)?\s*(?:is\s+)?(?:(?:an?|any)\s+)?integers?\.?\s*\}}?"
   r"|(?:\\text\{)?\s*(?:为|是)(?:任意)?整数\s*\}?)\s*\)?"
 )
 _ANY_INTEGER = re.compile(
-  r"(?P<form>.*?)\s*[,;(]?\s*(?:\\text\{)?\s*[,(]?\s*(?:(?:where|for|with)\s+)?(?:any|all|every|some|an)\s+integers?\s*\}?\s*"
+  r"(?P<form>.*?)\s*[,;(]?\s*(?:\\text\{)?\s*[,(]?\s*(?:(?:where|for|with)\s+)?(?:any|all|every|some|"
+  r"an)\s+integers?\s*\}?\s*"
   r"(?P<letter>[a-zA-Z])\s*\)?"
 )
 _FOR_ALL = re.compile(r"\s*,?\s*(?:\\text\{\s*)?for (?:all|every|any)(?: real)?(?: numbers?)?\s*\}?\s*\$?([a-z])\$?"
                       r"(?:\s*\\in\s*\\mathbb\s*\{?R\}?)?$")  # fmt: skip
 _CONGRUENT = re.compile(r"(?:([A-Za-z])\s*\\equiv\s*)?(-?\d{1,18})\s*\(?\\?p?mod\s*\{?\s*(\d{1,18})\s*\}?\)?", re.ASCII)
-_INTRODUCED = re.compile(r"\\text\{[^{}=]{1,60}:\s*\}|\\text\{\s*(?:the |at )?(?:points?|values?|vectors?|coordinates?|line|plane)(?: are| is)?:?\s*\}\s*(?=[(\\])")
-_APPROXIMATED = re.compile(r"(.+?)\s*(?:\(\s*(?:\\approx|=|or)?\s*([\d.,/]+)\s*(?:\\unit\{[^{}]*\})?\)|\\approx\s*(.+))", re.ASCII)
+_INTRODUCED = re.compile(r"\\text\{[^{}=]{1,60}:\s*\}|\\text\{\s*(?:the |at )?(?:points?|values?|vectors?|coordinates?|"
+  r"line|plane)(?: are| is)?:?\s*\}\s*(?=[(\\])")
+_APPROXIMATED = re.compile(
+  r"(.+?)\s*(?:\(\s*(?:\\approx|=|or)?\s*([\d.,/]+)\s*(?:\\unit\{[^{}]*\})?\)|\\approx\s*(.+))", re.ASCII
+)
 
 
 def read(text: str) -> object:

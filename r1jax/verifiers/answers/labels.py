@@ -15,7 +15,8 @@ _FUNCTION = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc|ln|log|lg|exp|sqrt
 _CALL = re.compile(r"(?:[A-Z][A-Za-z]{0,3}|[fghF])'{0,3}(?:\^\{-1\})?\s*\([^()=]*\)")  # P(A), C(8,2), f(3)
 _SEGMENT = re.compile(r"m?\s*\|?\s*[A-Z]{2,4}\s*\|?")  # BF, ABC
 _SEGMENTS = re.compile(r"(?=.*[A-Z]{2})(?:\\(?:frac|cdot|times)|[A-Z]{2,3}|[{}+\-/*^2 ])+")  # NO/BO, AB + CD
-_GEOMETRIC = re.compile(r"\\(?:angle|overline|triangle|vec|hat|bar|overrightarrow|widehat|underline|mathcal|lim|sum|int|prod|max|min)"
+_GEOMETRIC = re.compile(r"\\(?:angle|overline|triangle|vec|hat|bar|overrightarrow|widehat|underline|mathcal|lim|sum|"
+  r"int|prod|max|min)"
                         r"(?![A-Za-z])")  # fmt: skip
 _NEGATED = re.compile(r"\b(?:[Nn]ot|[Nn]o|[Nn]ever|isn't|wrong|incorrect|[Nn]either|nor|or)\b|\\n(?:e|eq|ot)\b|[不非没无]")
 _COMMAND = re.compile(r"\\(?:text|mathrm)\{[^{}]*\}|\\[A-Za-z]+|[A-Z]{2,}")
@@ -36,6 +37,9 @@ def chain(sides: list[str], read: Callable[[str], object]) -> object:
   if len(first) > 1:
     raise Unreadable("a list of which one is an equation")
   nodes = [_parsed(side) for side in sides]
+  if nodes[0] is not None and nodes[0].kind == "symbol":  # I_{\max}
+    _check(nodes[1:])
+    return Named(nodes[0].name, read(sides[-1]))
   label = is_name(sides[0]) or _is_label(sides[0], nodes[0])
   _check(nodes[1:] if label else nodes)
   if label:
@@ -72,7 +76,7 @@ def without_words(form: Named) -> object:
 
 
 def rounds_to(exact: Node, decimal: Node) -> bool:
-  """Whether a number is another one, or a decimal that it rounds to, up, down or to the nearest. False for what has no value."""
+  """Whether a number is another one, or a decimal that it rounds to, up, down or to the nearest; not without a value."""
   try:
     value, written = evaluate(exact, {}), evaluate(decimal, {})
   except Undefined:

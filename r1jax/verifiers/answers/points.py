@@ -20,8 +20,10 @@ _FURTHER = (
   ((23003, 997), (13001, 1009), (7001, 991), (29009, 1013), (17011, 983), (31013, 1019)),
 )
 _WHOLE = (
-  (2, 5, 9, 14, 11, 16), (3, 4, 8, 13, 7, 12), (9, 5, 2, 1, 3, 4), (11, 4, 3, 2, 6, 5), (1, 6, 7, 10, 15, 4), (5, 8, 12, 20, 9, 17),
-  (8, 3, 1, 4, 2, 6), (4, 7, 11, 13, 10, 18), (7, 11, 13, 17, 19, 23), (6, 9, 10, 12, 14, 16), (10, 12, 17, 19, 23, 30), (13, 2, 5, 3, 7, 1),
+  (2, 5, 9, 14, 11, 16), (3, 4, 8, 13, 7, 12), (9, 5, 2, 1, 3, 4), (11, 4, 3, 2, 6, 5), (1, 6, 7, 10, 15, 4),
+  (5, 8, 12, 20, 9, 17),  (8, 3, 1, 4, 2, 6), (4, 7, 11, 13, 10, 18), (7, 11, 13, 17, 19, 23), (6, 9, 10, 12, 14, 16),
+  (10, 12, 17, 19, 23, 30),
+  (13, 2, 5, 3, 7, 1),
 )  # fmt: skip
 _WHOLE_LETTERS = frozenset("ijklmn")  # by custom whole numbers, where an expression rounds
 ENOUGH = 4  # points at which both had a value; where they round, all are tried, for such expressions agree by chance
@@ -37,7 +39,8 @@ def points(nodes: list[Node]) -> Iterator[dict[str, Fraction]]:
   # Several letters under roots are lengths and masses: \sqrt{ab}/b is \sqrt{a/b}.
   positive = len(letters) > 1 and any(map(_has_root, nodes))
   for row in _WHOLE if whole_only else (*_FRACTIONS, *_FURTHER, *_WHOLE):
-    numbers = [Fraction(*map(abs, each)) if isinstance(each, tuple) and positive else Fraction(*each) if isinstance(each, tuple) else Fraction(each) for each in row]
+    numbers = [Fraction(*each) if isinstance(each, tuple) else Fraction(each) for each in row]
+    numbers = [abs(number) for number in numbers] if positive else numbers
     yield {letter: numbers[i % len(numbers)] + 3 * (i // len(numbers)) for i, letter in enumerate(letters)}
 
 

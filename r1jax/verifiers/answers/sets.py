@@ -36,7 +36,8 @@ def region(text: str) -> Region | None:
   if without:
     return _within(lambda: complement([_number(part) for part in split(without[1], re.compile("[,;]"))]))
   parts = split(text, _OR)
-  if len(parts) == 1 and not SIGN.search(text) and not ("\\infty" in text and text[:1] in "([]") and "[" not in text[-1:] and text[:1] != "]":
+  bracketed = text[:1] == "]" or text[-1:] == "[" or ("\\infty" in text and text[:1] in "([")
+  if len(parts) == 1 and not SIGN.search(text) and not bracketed:
     return None
   found, names = [], set()
   for part in parts:

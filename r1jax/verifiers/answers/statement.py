@@ -29,17 +29,21 @@ _SENTENCE = re.compile(r"(?<=[.])\s+|(?<![\d})\ue001])!+|[?。！？;；\n]+|\.$
 
 # What comes before the claim, after it, or in its place.
 _REASON = re.compile(r",?\s+(?:because|since)\s|,\s+as\s", re.IGNORECASE)
-_PROSE = re.compile(r"(?<![A-Za-z])(?!(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt)(?![a-z]))[A-Za-z]{2,}|[\u4e00-\u9fff]|:|\ue000")
+_PROSE = re.compile(r"(?<![A-Za-z])(?!(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt)(?![a-z]))[A-Za-z]{2,}|"
+  r"[\u4e00-\u9fff]|:|\ue000")
 _EXPLAINED = re.compile(r"(?<=[.!\n])\s*(?:This is because|Because|The reason is)\b.*", re.DOTALL)
 _CONDITION = re.compile(r"\s*(?:if|since|as|because|when|given|with|after|while|although|for)\b[^,]*,\s", re.IGNORECASE)
 _THEREFORE = re.compile(
-  r"(?:,|\band)?\s*\b(?:so|therefore|thus|hence|then|finally|which means(?: that)?|meaning|which (?:is|gives(?: us)?|equals|makes|leaves)"
-  r"|resulting in|giving(?: us)?|leaving|totall?ing|for a total of|and (?:that|this|it) (?:is|makes|equals|gives))\b|:(?!\d)|[,，](?=[\u4e00-\u9fff])",
+  r"(?:,|\band)?\s*\b(?:so|therefore|thus|hence|then|finally|which means(?: that)?|meaning|which (?:is|gives(?: us)?|"
+  r"equals|makes|leaves)"
+  r"|resulting in|giving(?: us)?|leaving|totall?ing|for a total of|and (?:that|this|it) (?:is|makes|equals|gives))\b|"
+  r":(?!\d)|[,，](?=[\u4e00-\u9fff])",
   re.IGNORECASE,
 )
 # Statements that state nothing.
 _DOUBT = re.compile(
-  r"\b(?:maybe|perhaps|possibly|might|could be|may be|unless|either|neither|nor|wrong|incorrect|false|untrue|impossible|doubt\w*|"
+  r"\b(?:maybe|perhaps|possibly|might|could be|may be|unless|either|neither|nor|wrong|incorrect|false|untrue|"
+  r"impossible|doubt\w*|"
   r"unlikely|can(?:no|')t be|guess\w*|unsure|unknown)\b|不对|不是|错|可能|也许|或|吗",
   re.IGNORECASE,
 )
@@ -53,17 +57,21 @@ _DENIED = re.compile(
 )
 # Before a number, and after it: then it is a part of something else.
 _OPEN = re.compile(
-  r"(?:\d|\b(?:negative|minus|plus|times|or|but|except|except for|besides|excluding|root|half|twice|double|triple|at least|at most|instead of|(?<!round )(?<!rounds )(?<!rounded )(?<!add )(?<!adds )up to|under|above|below|nearly|"
-  r"almost|between|past|base|not|exceeds?|half of|(?:more|less|fewer|greater|smaller|larger|bigger|other|rather|older|younger|"
+  r"(?:\d|\b(?:negative|minus|plus|times|or|but|except|except for|besides|excluding|root|half|twice|double|triple|at "
+  r"least|at most|instead of|(?<!round )(?<!rounds )(?<!rounded )(?<!add )(?<!adds )up to|under|above|below|nearly|"
+  r"almost|between|past|base|not|exceeds?|half of|(?:more|less|fewer|greater|smaller|larger|bigger|other|rather|older|"
+  r"younger|"
   r"higher|lower) than"
-  r"|(?:root|square|cube|halves|thirds?|quarters?|\w+ths|reciprocal|inverse|negative|negation|opposite|double|triple|multiples?|"
+  r"|(?:root|square|cube|halves|thirds?|quarters?|\w+ths|reciprocal|inverse|negative|negation|opposite|double|triple|"
+  r"multiples?|"
   r"factors?|divisors?|logarithm|log|powers?|percent|%|dozens?|hundreds|thousands|millions|factorial|complement|out) of)"
   r"|[+*/^_<>\\-]|\\(?:le|ge|lt|gt|leq|geq|times|cdot|div|pm)|(?:至少|至多|最多|最少|超过|不到|大于|小于|多于|少于|负|减|近|分之|第))\s*$",
   re.IGNORECASE,
 )
 _AROUND = re.compile(
   rf"\s*(?:\d|(?:or|plus|minus|and (?:a|one|two|three)|to the|divided|multiplied|raised|remainder)\s"
-  rf"|(?:more|less|fewer|greater|higher|lower|older|younger) than {_MONEY}?\d|(?:or|to|and|over|times|-)\s?{_MONEY}?-?[\d\ue000]|at (?:least|most)\b|[+*/!_]|\^(?!\s*\{{?\\circ)"
+  rf"|(?:more|less|fewer|greater|higher|lower|older|younger) than {_MONEY}?\d|(?:or|to|and|over|times|"
+  rf"-)\s?{_MONEY}?-?[\d\ue000]|at (?:least|most)\b|[+*/!_]|\^(?!\s*\{{?\\circ)"
   r"|\\(?:times|cdot|div|pm)(?![A-Za-z])|['\"]\s?\d|多|以上|以下|以内|以外|左右|的倒|的平|的立|的.{0,2}倍|折|成|打|分之|半|十|百|千(?![克米])|又|.{1,2}半)",
   re.ASCII,
 )
@@ -78,6 +86,7 @@ _WHOLE = re.compile(
   re.IGNORECASE,
 )
 _BETWEEN = re.compile(r"\bbetween\b(?!.*\b(?:is|are|was|were)\b)", re.IGNORECASE)
+_VERB = re.compile(r"\s*(?:\S+\s+){0,4}?(?:is|are|was|were|will|did|do|does|has|have|had|can|\w{3,}ed)\b")
 _RELATIVE = re.compile(r"\b(?:that|which|who|whom|whose|where)\b", re.IGNORECASE)
 _COPULA = re.compile(r"\b(?:is|are|was|were|be|will be|equals?|makes?|gives?|becomes?|remain)\b|=|是|为", re.IGNORECASE)
 _EQUALS = re.compile(r"(?<![<>!=\\])=(?!=)\s*(?:about|approximately|around|roughly|\\approx)?\s*")
@@ -87,10 +96,13 @@ _WORD = r"[A-Za-z]+\.?(?:\s*\^\s*(?:\{?[23]\}?|\\circ))?(?:\s*/\s*[A-Za-z]+)?|\^
 _LATEX_UNIT = re.compile(r"\s*\\(?:text|mbox|mathrm|textrm)\s*\{[^{}]*\}(?:\^\{?\w+\}?)?(?!\w)")
 _FOLLOWING = re.compile(rf"\s*(?:{_WORD})(?:\s+(?:{_WORD})){{0,2}}")
 _SAID_OF = frozenset(  # words that begin something else after a number
-  "is are was were be will would can has have had to from by into than over times if and but about without except of in on at for "
-  "out the a an this that these which who with when while after before during as so because since left altogether each".split()
+  "is are was were be will would can has have had to from by into than over times if and but about without except of "
+  "in on at for "
+  "out the a an this that these which who with when while after before during as so because since left "
+  "altogether each".split()
 )
-_TAIL = re.compile(r"(?:\b(?:is|are|equals|be|becomes|gives?|get)\s+|:\s+)(?!.*(?:\b(?:is|are|equals|be|becomes|gives?|get)\s+|:\s+))", re.IGNORECASE)
+_TAIL = re.compile(r"(?:\b(?:is|are|equals|be|becomes|gives?|get)\s+|:\s+)(?!.*(?:\b(?:is|are|equals|be|becomes|gives?|"
+  r"get)\s+|:\s+))", re.IGNORECASE)
 
 
 def stated(text: str, numbers: bool, given: frozenset[str] = frozenset()) -> list[str]:
@@ -189,14 +201,15 @@ def _before(clause: str, match: re.Match) -> str:
 
 def _is_claimed(clause: str, choice: re.Match) -> bool:
   before, after = clause[: choice.start()], clause[choice.end() :]
-  if _OPEN.search(_before(clause, choice)) or _BETWEEN.search(before) or _AROUND.match(after) or _DOUBT.search(clause) or _DENIED.match(after):
+  if _OPEN.search(_before(clause, choice)) or _BETWEEN.search(before) or _AROUND.match(after):
+    return False
+  if _DOUBT.search(clause) or _DENIED.match(after):
     return False
   for no in _NO.finditer(before):  # "the carrots that will not be used are 120" is a claim, "it is not 120" is none
     if not (_RELATIVE.search(before[: no.start()]) and _COPULA.search(before[no.end() :])):
       return False
   subject = re.search(r"[A-Za-z]{2,}.*\s|[:=\u4e00-\u9fff]\s*$", before)
-  return bool(subject or choice["formula"] or clause.strip() == choice[0].strip()
-              or re.match(r"\s*(?:\S+\s+){0,4}?(?:is|are|was|were|will|did|do|does|has|have|had|can|\w{3,}ed)\b", after))  # fmt: skip
+  return bool(subject or choice["formula"] or clause.strip() == choice[0].strip() or _VERB.match(after))
 
 
 def _writings(clause: str, choice: re.Match, formulas: list[str]) -> list[str]:

@@ -30,7 +30,8 @@ _UNICODE_ROOT = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?)?")
 _SCALE = re.compile(r"\^\s*\{?\\circ\}?\s*(?:\\text\{\s*)?(?:[CF](?![A-Za-z])|Celsius|Fahrenheit)\s*\}?")
 _PER_MILLE = re.compile(r"(\d[\d.]*)\s*‰")
 _DRESSING = (
-  "left|right|mleft|mright|displaystyle|textstyle|limits|nolimits|quad|qquad|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|"
+  "left|right|mleft|mright|displaystyle|textstyle|limits|nolimits|quad|qquad|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|"
+  "bigg|Bigg|"
   "rm|bf|it|tt|sf|tiny|small|normalsize|large|Large|LARGE|huge|Huge|boldmath|thinspace|enspace|noindent|centering"
 )
 _DROPPED = re.compile(
@@ -46,7 +47,8 @@ _BRACKETS = tuple(
   for name, bracket in (
     ("langle", "("), ("rangle", ")"), ("lbrace", "\\{"), ("rbrace", "\\}"), ("lbrack", "["), ("rbrack", "]"),
     ("dfrac", "\\frac"), ("tfrac", "\\frac"), ("cfrac", "\\frac"), ("nicefrac", "\\frac"), ("sfrac", "\\frac"),
-    ("dbinom", "\\binom"), ("tbinom", "\\binom"), ("dots", "\\ldots"), ("cdots", "\\ldots"), ("lparen", "("), ("rparen", ")"),
+    ("dbinom", "\\binom"), ("tbinom", "\\binom"), ("dots", "\\ldots"), ("cdots", "\\ldots"), ("lparen", "("),
+    ("rparen", ")"),
     ("textdegree", "\\degree"), ("percent", "\\%"), ("cr", "\\\\"), ("implies", "\\Rightarrow"),
   )
 )  # fmt: skip
@@ -61,9 +63,12 @@ _PREFIX = re.compile(
   r"(?:answer|result|solution|ans)(?: is| equals| ?:| ?=)+ *",
   re.IGNORECASE,
 )
-_TWICE_ESCAPED = re.compile(r"\\\\(?=(?:d?frac|tfrac|sqrt|leq?|geq?|text|pi|cdot|times|begin|end|left|right|infty|circ|pm|cup|in)(?![a-z]))")
-_FONTS = r"\\(?:text|hbox|mbox|mathrm|mathbf|mathit|mathsf|mathtt|boldsymbol|bm|textbf|textit|textrm|textsf|texttt|textnormal" \
-  r"|textup|emph|underline|operatorname\*?)"
+_TWICE_ESCAPED = re.compile(r"\\\\(?=(?:d?frac|tfrac|sqrt|leq?|geq?|text|pi|cdot|times|begin|end|left|right|infty|circ|"
+  r"pm|cup|in)(?![a-z]))")
+_FONTS = (
+  r"\\(?:text|hbox|mbox|mathrm|mathbf|mathit|mathsf|mathtt|boldsymbol|bm|textbf|textit|textrm|textsf|texttt|textnormal|textup|"
+  r"emph|underline|operatorname\*?)"
+)
 _FONT = re.compile(_FONTS + r"\s*\{([^{}]*)\}")
 _FONT_LETTER = re.compile(r"\\(?:mathrm|mathbf|boldsymbol|bm)\s+([A-Za-z])(?![A-Za-z])")
 _COLOR = re.compile(r"\\(?:textcolor|colorbox)\s*\{[^{}]*\}")

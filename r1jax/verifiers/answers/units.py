@@ -66,43 +66,57 @@ _SPELLINGS = {
   "way": "",
   "time": "次 倍",
   "sheet": "张",
-  "piece": "个 只 块儿 件 条 支 枝 棵 根 颗 粒 片 朵 头 匹 辆 台 架 艘 座 间 套 双 对 组 排 行 列 袋 箱 盒 瓶 包 桶 筐 本 页 道 题 层 户 家 步 圈 下 段 班 朵 盆 盏 面 种 门",
+  "piece": "个 只 块儿 件 条 支 枝 棵 根 颗 粒 片 朵 头 匹 辆 台 架 艘 座 间 套 双 对 组 排 行 列 "
+  "袋 箱 盒 瓶 包 桶 筐 本 页 道 题 层 户 家 步 圈 下 段 班 盆 盏 面 种 门",
   "person": "people 人 名 位",
   "point": "",
 }  # fmt: skip
 _UNITS = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in (unit, *spellings.split())}
 _LOWER = {spelling.casefold(): unit for spelling, unit in _UNITS.items() if len(spelling) > 1}
-_RATES = {"mph": "mile per hour", "kph": "km per hour", "kmh": "km per hour", "mpg": "mile per gallon", "fps": "foot per second"}
+_RATES = {
+  "mph": "mile per hour", "kph": "km per hour", "kmh": "km per hour", "mpg": "mile per gallon", "fps": "foot per second",
+}  # fmt: skip
 _CURRENCIES = {"\\$": "dollar", "$": "dollar", "¥": "yuan", "€": "euro", "£": "pound sterling", "\\euro": "euro",
                "\\pounds": "pound sterling", "₹": "rupee", "Rs": "rupee", "Rs.": "rupee"}  # fmt: skip
 # After a number these change it, or say something else of it; in the question or not, none is a unit.
 _CHANGING = frozenset(
   (
     "or and not no is are was to than from plus minus times over by into about nor but maybe perhaps if else hundred "
-    "thousand million billion trillion quadrillion quintillion dozen dozens score scores gross myriad lakh lakhs crore crores "
+    "thousand million billion trillion quadrillion quintillion dozen dozens score scores gross myriad lakh lakhs crore "
+    "crores "
     "pair pairs half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh sevenths eighth "
-    "eighths ninth ninths tenth tenths hundreds thousands millions billions squared cubed square cube cubic factorial pi sqrt "
+    "eighths ninth ninths tenth tenths hundreds thousands millions billions squared cubed square cube cubic factorial "
+    "pi sqrt "
     "root roots sin cos tan cot sec csc log ln exp mod modulo choose base infinity fewer percent below above under "
     "beneath beyond short reciprocal inverse reciprocals doubled tripled halved double triple twice repeating recurring "
     "wrong incorrect false never isn't negative negated power exponent digits digit places per hundred least most between "
-    "zero one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety "
+    "zero one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy "
+    "eighty ninety "
     "tens ones point almost nearly approximately rounded cannot impossible unless except without multiplied divided "
     "added subtracted raised mod complement opposite"
   ).split()
 )
-_ORDINAL = re.compile(r".*illions?|(?:.*(?:hundred|thousand|illion|teen|tie)|four|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?")
-_FILLERS = frozenset("of the in a an total altogether left each all more extra remaining away old long tall high wide deep".split())
+_ORDINAL = re.compile(r".*illions?|(?:.*(?:hundred|thousand|illion|teen|tie)|four|fif|six|seven|eigh|nin|ten|eleven|"
+  r"twelf)ths?")
+_FILLERS = frozenset("of the in a an total altogether left each all more extra remaining away old long tall high wide "
+  "deep".split())
 # Words of a question that are no nouns, though they stand in it.
-_NO_NOUNS = frozenset("what how which when where why who find compute evaluate simplify let suppose given does do did".split())
+_NO_NOUNS = frozenset(
+  "what how which when where why who find compute evaluate simplify let suppose given does do did".split()
+)
 _HAN_CHANGING = "零一二三四五六七八九十百千万亿点之半几多约余不非或和与又的折打成倒上下内外负平立方根倍率"
 _FONT = r"\\(?:text|unit)"
 _POWER = r"(?:\s*\^\s*(?:\{\s*([23])\s*\}|([23])))?"
 _WORDS = r"[A-Za-z][A-Za-z']*\.?(?:(?:\s+|\s*/\s*|-)[A-Za-z][A-Za-z']*\.?)*"
-_PHRASE = re.compile(rf"(?P<before>[\d)}}%]|\\(?:pi|theta|alpha|beta|phi|infty)(?![A-Za-z])|(?<![A-Za-z])[A-Za-z](?=\s))(?P<gap>\s*)"
-                     rf"(?:{_FONT}\{{\s*(?P<text>[^{{}}]*?)\s*\}}|(?!(?<=\d)[A-Za-z](?![A-Za-z]))(?P<words>{_WORDS}))(?P<power>{_POWER})"
-                     rf"(?P<rest>\s*(?:/|\\text\{{\s*/\s*\}})\s*(?:{_FONT}\{{\s*[^{{}}]*?\s*\}}|{_WORDS}){_POWER})?")  # fmt: skip
+_PHRASE = re.compile(rf"(?P<before>[\d)}}%]|\\(?:pi|theta|alpha|beta|phi|infty)(?![A-Za-z])|"
+  rf"(?<![A-Za-z])[A-Za-z](?=\s))(?P<gap>\s*)"
+                     rf"(?:{_FONT}\{{\s*(?P<text>[^{{}}]*?)\s*\}}|"
+                     rf"(?!(?<=\d)[A-Za-z](?![A-Za-z]))(?P<words>{_WORDS}))(?P<power>{_POWER})"
+                     rf"(?P<rest>\s*(?:/|\\text\{{\s*/\s*\}})\s*(?:{_FONT}\{{\s*[^{{}}]*?\s*\}}|{_WORDS})"
+                     rf"{_POWER})?")  # fmt: skip
 _HAN_NUMERALS = "零〇一二两三四五六七八九十百千万亿点半"
-_HAN = re.compile(rf"(?<=[\d)}}%{_HAN_NUMERALS}])\s*((?:(?![{_HAN_NUMERALS}])[\u4e00-\u9fff]|千(?=[克米瓦])){{1,8}})(?=\s*(?:$|[,;)\]}}]))")
+_HAN = re.compile(rf"(?<=[\d)}}%{_HAN_NUMERALS}])\s*((?:(?![{_HAN_NUMERALS}])[\u4e00-\u9fff]|"
+  rf"千(?=[克米瓦])){{1,8}})(?=\s*(?:$|[,;)\]}}]))")
 _HAN_TEXT = re.compile(r"\\text\{\s*([\u4e00-\u9fff]{1,8})\s*\}")
 _UNIT = re.compile(r"\s*\\unit\{([^{}]*)\}$")
 
@@ -177,7 +191,7 @@ def same_units(left: str | None, right: str | None) -> bool:
 
 
 def _named(phrase: str, power: str, rest: str, nouns: frozenset[str], any_word: bool) -> str | None:
-  parts = [part for part in re.split(r"\s*/\s*|(?<![A-Za-z])per(?![A-Za-z])", phrase + (power or "") + rest)]
+  parts = list(re.split(r"\s*/\s*|(?<![A-Za-z])per(?![A-Za-z])", phrase + (power or "") + rest))
   names = [_quantity(part.strip(" ,"), nouns, any_word) for part in parts]
   if len(names) > 1 and not parts[0]:
     names[0] = ""  # $36 per week
