@@ -76,22 +76,33 @@ def _rows(args) -> list:
   return read_rows(args.answers, args.kind)
 
 
-def _score(args) -> None:
-  from r1jax.verifiers.rows import ready_pool, score_rows, summary
+def _score(args) -> int:
+  """1 where the agreement that was required is missed, otherwise 0."""
+  from r1jax.verifiers.rows import agreement, ready_pool, score_rows, summary
 
   rows, results = _rows(args), []
+  if args.require is not None and (not 0 < args.require <= 1 or all(row.expected is None for row in rows)):
+    found = args.require if any(row.expected is not None for row in rows) else "no row has the field 'expected'"
+    raise InputError("--require", found, "Give a share between 0 and 1, and rows that say what is expected.")
   with ready_pool(args.workers, args.seconds) as pool:
     start = time.perf_counter()
     for result in score_rows(pool, rows, args.kind):
-      print(json.dumps(result, ensure_ascii=False), flush=True)
+      print(json.dumps(result), flush=True)
       results.append(result)
     print(summary(results, time.perf_counter() - start), file=sys.stderr)
+  agreed = agreement(rows, results)
+  if agreed:
+    print(agreed[1], file=sys.stderr)
+  return int(args.require is not None and agreed[0] < args.require)
 
 
 def _bench_rewards(args) -> None:
   from r1jax.verifiers.rows import throughput
 
-  print(json.dumps(throughput(_rows(args), args.kind, args.workers, args.seconds, args.repeats), indent=1))
+  rows = [row for row in _rows(args) if not row.unusable]
+  if not rows:
+    raise InputError(args.answers, "no row can be judged", "`r1jax score` says why.")
+  print(json.dumps(throughput(rows, args.kind, args.workers, args.seconds, args.repeats), indent=1))
 
 
 def _bench(args) -> None:
@@ -152,7 +163,11 @@ def _parser() -> argparse.ArgumentParser:
     description="Judges the responses in a JSONL file by the rules that rewards use. A row: "
     '{"id", "question", "answer", "response"}; for code "tests": [{"stdin", "stdout"}, ...], or "test" and "entry_point" '
     '(HumanEval), or "test_list" (MBPP) instead of "answer". Writes {"id", "value", "parts", "status", "seconds"} for '
-    "each row, in order, on stdout, and a summary on stderr. Nothing else is written. Kind code needs bubblewrap.")
+    "each row, in order, on stdout, and a summary on stderr. A row whose answer or tests cannot judge is counted as "
+    'unusable. Where rows have "expected" (1 right, 0 wrong), agreement, false accepts and false rejects are summed up. '
+    "Nothing else is written. Kind code needs bubblewrap.")
+  score.add_argument("--require", type=float, metavar="SHARE",
+                     help="exit with status 1 where the agreement with expected verdicts is less, for example 0.98")
   score.set_defaults(call=_score)
   rewards = _add_bench(verbs)
   for verb in (score, rewards):
@@ -198,14 +213,16 @@ def _add_bench(verbs) -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Runs one verb; 0, or 2 after bad input."""
+  """Runs one verb; 0, 1 where a requirement is missed, or 2 after bad input."""
   args = _parser().parse_args(argv)
   # Without an accelerator, JAX would probe for one and complain; a user's own choice stands.
   if not any(os.path.exists(p) for p in ("/dev/accel0", "/dev/vfio/0", "/dev/nvidia0")):
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
   try:
-    args.call(args)
+    return args.call(args) or 0
   except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
-  return 0
+  except BrokenPipeError:  # `r1jax score .. | head`: whoever read has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1

@@ -194,7 +194,8 @@ class _Channel:
         error = _exception(value, more)
       else:
         value, error = _decode(value, lambda number: Handle(self, number)), None
-        changed = [(args[place], _decode(new, None)) for place, new in more]
+        # Only then: or it could answer, and change what its answer is compared with.
+        changed = [(args[place], _decode(new, None)) for place, new in more] if value is None else []
     except Exception:
       self.gone = True
       raise _Gone from None

@@ -36,7 +36,7 @@ _DRESSING = re.compile(
   r"|</?(?:b|i|u|em|strong)>|\*+|[$`\"]|(?<!\w)'|'(?!\w)"
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|(?<=[!?;])(?=[^\x00-\x7f])|\n")
-_EXPLANATION = re.compile(r"[\s,;:(]*(?:\b(?:because|since|as (?:it|the|this|that)|due to|given that)\b|因为|由于).*",
+_EXPLANATION = re.compile(r"(?:\b(?:because|since|as (?:it|the|this|that)|due to|given that)\b|因为|由于).*",
   re.IGNORECASE | re.DOTALL)
 _DENIAL = re.compile(
   r"\b(?:not|no(?! doubt)|never|cannot|except|neither|nor|or|either|unless|if|but|instead|rather|unlike|opposite|wrong"
@@ -197,7 +197,7 @@ def judge(answer: str, reference: str) -> Verdict:
   labels = options or dict.fromkeys(LETTERS[: max(10, LETTERS.index(gold) + 1)], "")
   lines = [line for line in map(_plain, answer.splitlines()) if line]
   whole = " ".join(lines)
-  text = _EXPLANATION.sub("", whole)
+  text = _EXPLANATION.sub("", whole).rstrip(" ,;:(")
   bare = text.strip(" ()[].,:;!")
   if bare in labels:  # a capital letter is a label before it is a text
     return bare == gold, SCORED

@@ -21,6 +21,7 @@ from r1jax.verifiers.verdict import Verdict
 CODE_SECONDS = 20.0  # for all tests of a program together; ours
 MAX_PLACES = 10  # of bad answers that an error names; ours
 UNSAFE = "R1JAX_UNSAFE_CODE"  # set to 1, programs run without a sandbox, with the rights of this process
+NUMPY = "R1JAX_SANDBOX_NUMPY"  # set to 1, programs can import numpy
 START_SECONDS = 30.0  # for the first program of a worker, which makes its sandbox and measures the machine; ours
 
 
@@ -66,6 +67,11 @@ def check_references(references: Iterable[tuple[str, str, str]]) -> None:
     places = ", ".join(place for place, _ in bad[:MAX_PLACES]) + (", ..." if len(bad) > MAX_PLACES else "")
     more = f"; {len(bad)} of {total} answers cannot judge: {places}" if len(bad) > 1 else ""
     raise InputError(error.where, error.found + more, f"{error.remedy} unusable=\"drop\" of a source does so.")
+  check_machine(kinds)
+
+
+def check_machine(kinds: Iterable[str]) -> None:
+  """InputError where this machine cannot judge one of the kinds: programs without a sandbox."""
   if "code" in kinds:
     _sandbox()  # refuses here, once, what every worker would refuse later
 
@@ -80,7 +86,7 @@ def unusable(kind: str, reference: str, where: str) -> InputError | None:
 
 
 def _sandbox() -> Sandbox:
-  return Sandbox(unsafe=os.environ.get(UNSAFE) == "1")
+  return Sandbox(unsafe=os.environ.get(UNSAFE) == "1", numpy=os.environ.get(NUMPY) == "1")
 
 
 @cache

@@ -190,8 +190,9 @@ def _check_countdown(puzzle: dict) -> None:
   numbers = puzzle["numbers"]
   _require(isinstance(numbers, list) and 0 < len(numbers) <= 20, "numbers: a list of 1 to 20 numbers")
   _require(all(type(n) is int and 0 <= n < 10**MAX_DIGITS for n in numbers), "numbers: whole numbers that are not negative")
-  _require(type(puzzle["target"]) in (int, str), "target: a whole number or a fraction as text")
-  Fraction(puzzle["target"])
+  target = str(puzzle["target"]) if type(puzzle["target"]) in (int, str) else ""
+  readable = re.fullmatch(r"-?[0-9]{1,12}(/[1-9][0-9]{0,11})?", target)
+  _require(bool(readable), "target: a whole number or a fraction as text")
   _require(puzzle.get("use", "all") in ("all", "some"), 'use: "all" or "some"')
 
 

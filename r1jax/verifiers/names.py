@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from r1jax.errors import InputError
 
 NOT_PYTHON = (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError)  # what ast.parse raises for a text
+MAX_BLOCKS = 16  # the last ones of a response are read; ours
 _BUILTINS = frozenset(vars(builtins)) | {"__file__", "__name__"}
 
 
@@ -67,6 +68,7 @@ def program_of(blocks: Sequence[str], names: Sequence[str]) -> str:
   names: what the tests call. Where blocks define all of them, it is the last of these. Otherwise blocks are passed over from
   the end that are no Python, that only state constants, or that make no function or class and use one of an earlier block.
   """
+  blocks = blocks[-MAX_BLOCKS:]
   read: list[_Names | None] = []
   for block in blocks if len(blocks) > 1 else ():
     try:

@@ -21,7 +21,7 @@ from r1jax.errors import InputError
 from r1jax.verifiers.kinds import kind_of
 from r1jax.verifiers.verdict import CRASHED, TIMED_OUT
 
-START_SECONDS = 120.0  # to import math-verify, which takes about one second on an idle machine; ours
+START_SECONDS = 120.0  # to import the verifiers on a busy machine; ours
 START_ATTEMPTS = 3  # ours
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -92,8 +92,9 @@ class VerifierPool:
         raise RuntimeError("VerifierPool is closed")
       while len(self._threads) < self.workers:
         # The kernel ends a worker with the thread that started it, so that thread stays: one for each worker.
-        self._threads.append(threading.Thread(target=self._serve, name="verifier", daemon=True))
-        self._threads[-1].start()
+        thread = threading.Thread(target=self._serve, name="verifier", daemon=True)
+        thread.start()  # may fail where threads are limited; then there is none to join
+        self._threads.append(thread)
       self._tasks.put((request, future))
     return future
 
@@ -137,16 +138,17 @@ class VerifierPool:
     """A worker that has said it is ready."""
     found: object = None
     for _ in range(START_ATTEMPTS):
-      worker = _Worker()
-      with self._lock:
-        self._live.add(worker)
-        self._counts["started"] += 1
-        closed = self._closed
+      worker = None
       try:
+        worker = _Worker()
+        with self._lock:
+          self._live.add(worker)
+          self._counts["started"] += 1
+          closed = self._closed
         if not closed:
           worker.receive(time.monotonic() + START_SECONDS)
           return worker
-      except (TimeoutError, OSError, EOFError) as error:
+      except (TimeoutError, OSError, EOFError) as error:  # OSError: no more processes, too
         found = error
       self._retire(worker)
       if self._closed:
@@ -154,7 +156,7 @@ class VerifierPool:
     raise InputError(
       "answer verifier (python -m r1jax.verifiers.worker)",
       f"does not start: {found}",
-      "Its own error is printed above; check that math-verify is installed in this environment.",
+      "Its own error is printed above; check that mpmath is installed in this environment.",
     )
 
   def _retire(self, worker: "_Worker | None") -> None:

@@ -11,47 +11,51 @@ from pathlib import Path
 
 from r1jax.errors import InputError
 from r1jax.verifiers import choice
-from r1jax.verifiers.kinds import check_references, kind_of
+from r1jax.verifiers.kinds import check_machine, kind_of
 from r1jax.verifiers.maths import Extraction, extract_answer
 from r1jax.verifiers.pool import VerifierPool
 from r1jax.verifiers.tags import THINK_CLOSE
 from r1jax.verifiers.verdict import SCORED, STATUSES, UNPARSABLE, Verdict
 
+UNUSABLE = "unusable"  # the row's answer or tests can judge no response
 TESTS = ("tests", "test", "entry_point", "test_list", "test_setup_code", "test_imports")
 
 
 @dataclass(frozen=True)
 class Row:
-  """A response with what it is judged by; reference as `r1jax.verifiers.kinds` has it."""
+  """A response with what it is judged by; reference as `r1jax.verifiers.kinds` has it.
+
+  unusable: why no response can be judged by the reference; "" where it can. expected: 1 for a right answer, 0 for a wrong
+  one, None where the row does not say.
+  """
 
   id: object
   question: str
   response: str
   reference: str
+  unusable: str = ""
+  expected: int | None = None
 
 
 def read_rows(path: str | Path, kind: str) -> list[Row]:
-  """The rows of a file, each {"id", "question", "answer", "response"}; of kind code with tests instead of "answer".
+  """The rows of a file, each {"id", "question", "answer", "response", "expected"}; of kind code with tests for "answer".
 
-  "answer" of kind choice: the letter, or the text of an option; options are read from "options" or from the question.
-  Of kind logic: the puzzle's reference, an object or its JSON. id may be left out: the line's number then.
+  "answer" of kind choice: the label, place or text of an option; options are read from "options" or from the question. Of
+  kind logic: the puzzle's reference, an object or its JSON. id may be left out: the line's number then. expected may be left
+  out. A row with an answer or with tests that cannot judge, or without any, is `unusable`.
 
   Raises:
-    InputError: naming file and line for what is no JSON object, lacks a field, or cannot be judged by.
+    InputError: naming file and line for what is no JSON object or has no response; for a machine that cannot judge the kind.
   """
   kind_of(kind)
   try:
-    lines = Path(path).read_text(encoding="utf-8").split("\n")
+    lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
   except (OSError, UnicodeDecodeError) as error:
     raise InputError(str(path), f"cannot be read ({error})", "Give a JSONL file in UTF-8.") from None
-  rows, places = [], []
-  for number, line in enumerate(lines, start=1):
-    if line.strip():
-      rows.append(_row(line, number, f"{path}:{number}", kind))
-      places.append(f"{path}:{number}")
+  rows = [_row(line, number, f"{path}:{number}", kind) for number, line in enumerate(lines, start=1) if line.strip()]
   if not rows:
     raise InputError(str(path), "the file has no rows", "Give one JSON object a line.")
-  check_references((where, kind, row.reference) for where, row in zip(places, rows, strict=True))
+  check_machine([kind])
   return rows
 
 
@@ -62,28 +66,36 @@ def _row(line: str, number: int, where: str, kind: str) -> Row:
     raise InputError(where, f"not JSON ({error})", "Correct or remove the line.") from None
   if not isinstance(row, dict):
     raise InputError(where, "not a JSON object", "Give one JSON object a line.")
-  question, response = row.get("question", ""), row.get("response")
+  question, response, expected = row.get("question", ""), row.get("response"), row.get("expected")
   for name, value in (("question", question), ("response", response)):
     if not isinstance(value, str):
       raise InputError(f"{where}, field {name!r}", f"{value!r:.80}", "Give text.")
-  return Row(row.get("id", number), question, response, _reference(row, question, where, kind))
+  if expected is not None and (not isinstance(expected, int | float) or expected not in (0, 1)):
+    raise InputError(f"{where}, field 'expected'", f"{expected!r:.80}", "Give 1 for a right answer, 0 for a wrong one.")
+  reference = unusable = ""
+  try:
+    reference = _reference(row, question, where, kind)
+    kind_of(kind).check(reference, where)
+  except InputError as error:
+    unusable = str(error)
+  return Row(row.get("id", number), question, response, reference, unusable, expected)
 
 
 def _reference(row: dict, question: str, where: str, kind: str) -> str:
   if kind == "code":
     return json.dumps({name: row[name] for name in TESTS if name in row})
   answer = row.get("answer")
+  if kind == "choice":
+    try:
+      return choice.reference(question, answer, row.get("options"))
+    except InputError as error:
+      raise InputError(f"{where}, {error.where}", error.found, error.remedy) from None
   if kind == "logic" and isinstance(answer, dict):
     return json.dumps(answer)
   if isinstance(answer, int | float) and not isinstance(answer, bool):
     answer = str(answer)
   if not isinstance(answer, str) or not answer.strip():
     raise InputError(f"{where}, field 'answer'", f"{answer!r:.80}", "Give the right answer as text.")
-  if kind == "choice":
-    try:
-      return choice.reference(question, answer, row.get("options"))
-    except InputError as error:
-      raise InputError(f"{where}, {error.where}", error.found, error.remedy) from None
   return answer
 
 
@@ -135,13 +147,15 @@ def ready_pool(workers: int, timeout_seconds: float) -> Iterator[VerifierPool]:
 def score_rows(pool: VerifierPool, rows: list[Row], kind: str) -> Iterator[dict]:
   """{"id", "value", "parts", "status", "seconds"} of each row, in order, as soon as it and those before it are judged.
 
-  value: 1.0 for a right answer, 0.0 for another. seconds: wall seconds of its verdict.
+  value: 1.0 for a right answer, 0.0 for another. seconds: wall seconds of its verdict. An unusable row has the status
+  "unusable" and the field "why".
   """
   def score(row: Row) -> dict:
     start = time.perf_counter()
-    right, status = verify(kind, row.response, row.reference, row.question, pool)
+    right, status = verify(kind, row.response, row.reference, row.question, pool) if not row.unusable else (False, UNUSABLE)
     value, seconds = float(right), time.perf_counter() - start
-    return {"id": row.id, "value": value, "parts": {"accuracy": value}, "status": status, "seconds": round(seconds, 4)}
+    result = {"id": row.id, "value": value, "parts": {"accuracy": value}, "status": status, "seconds": round(seconds, 4)}
+    return result | ({"why": row.unusable} if row.unusable else {})
 
   with ThreadPoolExecutor(pool.workers) as threads:
     yield from threads.map(score, rows)
@@ -166,7 +180,24 @@ def throughput(rows: list[Row], kind: str, workers: int, timeout_seconds: float,
 def summary(results: list[dict], seconds: float) -> str:
   """One line: how many rows, how many right, statuses, checks a second."""
   found = Counter(result["status"] for result in results)
-  statuses = ", ".join(f"{found[status]} {status}" for status in STATUSES if found[status] or status == SCORED)
+  statuses = ", ".join(f"{found[status]} {status}" for status in (*STATUSES, UNUSABLE) if found[status] or status == SCORED)
   right = sum(result["value"] for result in results)
   return (f"{len(results)} rows, {right:.0f} right ({right / len(results):.1%}); {statuses}; "
           f"{seconds:.1f} s, {len(results) / seconds:.1f} rows a second")
+
+
+def agreement(rows: list[Row], results: list[dict]) -> tuple[float, str] | None:
+  """(share of the rows with `expected` whose value is that, a line that says it); None without such rows. An unusable row
+  has the value 0: it pays for nothing."""
+  pairs = [(row.expected, result) for row, result in zip(rows, results, strict=True) if row.expected is not None]
+  if not pairs:
+    return None
+  accepts = [result["id"] for expected, result in pairs if result["value"] > expected]
+  rejects = [result["id"] for expected, result in pairs if result["value"] < expected]
+  share = 1 - (len(accepts) + len(rejects)) / len(pairs)
+  return share, (f"agreement {share:.2%} of {len(pairs)} rows; {len(accepts)} false accepts{_some(accepts)}; "
+                 f"{len(rejects)} false rejects{_some(rejects)}")
+
+
+def _some(ids: list) -> str:
+  return f" ({', '.join(str(each)[:60] for each in ids[:10])}{', ..' if len(ids) > 10 else ''})" if ids else ""

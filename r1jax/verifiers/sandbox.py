@@ -1,13 +1,13 @@
 """Runs a Python program where it can do no harm: in a bubblewrap sandbox of its own, under limits, until a deadline.
 
-What a program finds: CPython and its standard library (read-only, without site-packages), an empty /tmp and /dev/shm
-of limited size, /dev/null, three standard streams. No network, no other file, no /proc, no environment, no process but
-itself. It is one process: fork, vfork and clone fail, threads work. That makes the limits exact, for the kernel counts
-memory and CPU time by process: address space, CPU seconds, threads, open files, size of a file and of both directories,
-bytes of output (the reader stops and kills). It runs in namespaces of its own (pid, network, ipc, uts, cgroup, mount),
-in a new session, without capabilities and without a way to new ones; many system calls are refused
-(`r1jax.verifiers.seccomp`). Started by an ordinary user it is in a user namespace of its own; started by root it runs as
-a user id that nothing else has, for the kernel does not count the threads of root.
+What a program finds: CPython and its standard library (read-only, without site-packages; with numpy if asked for), an empty
+/tmp and /dev/shm of limited size, /dev/null, /dev/stdin, three standard streams. No network, no other file, no /proc, no
+environment, no process but itself. It is one process: fork, vfork and clone fail, threads work. That makes the limits
+exact, for the kernel counts memory and CPU time by process: address space, CPU seconds, threads, open files, size of a file
+and of both directories, bytes of output (the reader stops and kills). It runs in namespaces of its own (pid, network, ipc,
+uts, cgroup, mount), in a new session, without capabilities and without a way to new ones; many system calls are refused
+(`r1jax.verifiers.seccomp`). Started by an ordinary user it is in a user namespace of its own; started by root it runs as a
+user id that nothing else has, for the kernel does not count the threads of root.
 
 It dies with its parent, and is gone, not even a zombie, when its end is reported. For that, the process that uses this
 module becomes the one that the kernel gives orphans of its children to (PR_SET_CHILD_SUBREAPER).
@@ -36,7 +36,7 @@ from functools import cache
 from pathlib import Path
 
 from r1jax.errors import InputError
-from r1jax.verifiers import inside, seccomp
+from r1jax.verifiers import inside, seccomp, shown
 
 EXITED = "exited"  # by itself; see exit_code
 TIMED_OUT = "timed out"  # CPU or wall seconds
@@ -51,15 +51,13 @@ _ERROR_BYTES = 1 << 12
 _UIDS, _UID_BITS = 0x70000000, 24  # a range that neither users nor containers are given (systemd's UIDS-GIDS)
 _NOBODY = 65534
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-# Extension modules for what a sandbox has not: terminals, windows, network, data bases. hashlib does without _hashlib.
-_LEFT_OUT = (
-  "_tkinter", "_curses", "readline", "_ssl", "_hashlib", "nis", "_sqlite3", "_dbm", "_gdbm", "_uuid", "_crypt",
-  "ossaudiodev", "_test", "xx", "_xx")  # fmt: skip
 _ENVIRONMENT = {
   "PYTHONHASHSEED": "0",  # the order of a set does not differ from run to run
   "PYTHONUTF8": "1",
   "LC_ALL": "C.UTF-8",
   "HOME": "/tmp",
+  "PYTHONPATH": shown.PACKAGES,
+  "OPENBLAS_NUM_THREADS": "1",  # numpy's; each of its threads reserves address space too
   "MALLOC_ARENA_MAX": "1",  # or each thread reserves 64 MB of the address space that is allowed
 }
 _REMEDY = (
@@ -113,10 +111,11 @@ class Sandbox:
   """Starts programs in sandboxes. Immutable after it is made, so threads and processes can share it.
 
   Makes one sandbox to see whether that works, and raises InputError where it does not. unsafe=True: no sandbox at
-  all, which a warning on standard error says. python: an interpreter of this version, by default this one.
+  all, which a warning on standard error says. python: an interpreter of this version, by default this one. numpy: programs
+  can import this environment's; a sandbox then takes longer to make, for all its shared libraries are shown.
   """
 
-  def __init__(self, unsafe: bool = False, python: str | None = None):
+  def __init__(self, unsafe: bool = False, python: str | None = None, numpy: bool = False):
     self.unsafe = unsafe
     self._python = os.path.realpath(python or getattr(sys, "_base_executable", None) or sys.executable)
     if unsafe:
@@ -125,7 +124,7 @@ class Sandbox:
       return
     self._bwrap = _find_bwrap()
     self._filter = seccomp.refusals(platform.machine())
-    self._binds = _binds(self._python)
+    self._binds = shown.binds(self._python, shown.numpy_folders() if numpy else ())
     self._as_root = os.geteuid() == 0
     run = self.run("import json, resource\nprint('ready')")
     if run.stdout != b"ready\n":
@@ -162,8 +161,8 @@ class Sandbox:
     modules = [_code(module.__file__) for module in (inside, role) if module is not None]
     return Process(self, marshal.dumps((modules, job)), limits, stdin, keep)
 
-  def command(self, limits: Limits, payload: int, filter_fd: int, info: int) -> list[str]:
-    """The command line of one sandbox, given the descriptors that it reads."""
+  def command(self, limits: Limits, payload: int, stdin: int, filter_fd: int, info: int) -> list[str]:
+    """The command line of one sandbox, given the descriptors that it reads; stdin: what /dev/stdin holds."""
     interpreter = [
       # Not -I, which ignores the environment.
       self._python, "-s", "-S", "-P", "-B", "-c",
@@ -182,7 +181,8 @@ class Sandbox:
       "--die-with-parent", "--new-session", "--cap-drop", "ALL", *user,
       "--seccomp", str(filter_fd), "--info-fd", str(info),
       "--clearenv", *(word for item in _ENVIRONMENT.items() for word in ("--setenv", *item)),
-      "--perms", "0755", "--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null", *disk, "/tmp", *disk, "/dev/shm",
+      "--perms", "0755", "--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null",
+      "--perms", "0444", "--ro-bind-data", str(stdin), "/dev/stdin", *disk, "/tmp", *disk, "/dev/shm",
       *self._binds, "--remount-ro", "/", "--chdir", "/tmp", "--", *interpreter,
     ]  # fmt: skip
 
@@ -199,14 +199,13 @@ class Process:
     self._began, self._started_at = time.monotonic(), None
     given = [_memory_file(payload), _memory_file(stdin)]
     if not sandbox.unsafe:
-      given.append(_memory_file(sandbox._filter))
+      given += [_memory_file(stdin), _memory_file(sandbox._filter)]
     self._out, out = os.pipe()
     self._err, err = os.pipe()
     self._info_fd, info = os.pipe()
     try:
-      filter_fd = given[2] if len(given) > 2 else -1
       self._process = subprocess.Popen(
-        sandbox.command(limits, given[0], filter_fd, info),
+        sandbox.command(limits, given[0], *(given[2:] or (-1, -1)), info),
         stdin=given[1],
         stdout=out,
         stderr=err,
@@ -464,38 +463,3 @@ def _find_bwrap() -> str:
   if path is None:
     raise InputError("code sandbox (bubblewrap)", "the command bwrap is not installed", _REMEDY)
   return path
-
-
-@cache
-def _binds(python: str) -> tuple[str, ...]:
-  """bubblewrap's arguments that show the interpreter, its standard library and its shared libraries, read-only."""
-  library = os.path.dirname(os.path.realpath(os.__file__))
-  extensions = next((path for path in sys.path if path.endswith("lib-dynload")), os.path.join(library, "lib-dynload"))
-  shown = [library, python, *_shared_libraries(python, extensions)]
-  if not os.path.realpath(extensions).startswith(library + os.sep):
-    shown.append(extensions)
-  # bubblewrap would make them for root alone.
-  above = sorted({str(parent) for path in shown for parent in Path(path).parents} - {"/"})
-  result = [argument for path in above for argument in ("--perms", "0755", "--dir", path)]
-  result += [argument for path in shown for argument in ("--ro-bind", path, path)]
-  for name in ("site-packages", "dist-packages"):
-    if os.path.isdir(hidden := os.path.join(library, name)):
-      result += ["--size", "4096", "--tmpfs", hidden]
-  return tuple(result)
-
-
-def _shared_libraries(python: str, extensions: str) -> list[str]:
-  """Files that the dynamic loader takes for the interpreter and its extension modules, the loader included.
-
-  Each costs 0.3 ms a sandbox, so the modules of _LEFT_OUT go without, and cannot be imported.
-  """
-  modules = [path for path in sorted(Path(extensions).glob("*.so")) if not path.name.startswith(_LEFT_OUT)]
-  files = [python, *map(str, modules)]
-  done = subprocess.run(["ldd", *files], capture_output=True, text=True, errors="replace", timeout=START_SECONDS)
-  found = {}
-  for line in done.stdout.splitlines():
-    words = line.split()
-    path = words[2] if len(words) > 3 and words[1] == "=>" else words[0] if words else ""
-    if path.startswith("/") and line.startswith("\t"):
-      found[path] = None
-  return list(found)

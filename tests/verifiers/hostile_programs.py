@@ -400,8 +400,30 @@ os.abort()"""),
   # The right answer in the wrong way
   "right words, wrong status": ("fails after printing", "print(input())\n1 / 0"),
   "verdict on its output": ("what a judge might print", "print('passed')\nprint('{\"equal\": true}')\nprint('\\x06')"),
+  "exit without a module": ("leaves with status 0 before printing", "exit()"),
+  "quit without a module": ("leaves with status 0 in a thread", "import threading\nthreading.Thread(target=quit).start()"),
+  "exit in the way": ("replaces what ends it", "import builtins, sys\nbuiltins.exit = sys.exit = print\nexit('passed')"),
+  "own file": ("looks for its tests where it is said to be", """
+import glob
+for path in [__file__, *glob.glob('/tmp/*'), *glob.glob('/packages/**', recursive=True)]:
+  try: print(open(path).read())
+  except OSError: pass"""),
+  "input as a file": ("looks for more than its input", """
+import os
+print(open('/dev/stdin').read()[1:] or open('/dev/stdin', 'rb').seek(1 << 20) or os.stat('/dev/stdin').st_size)"""),
+  "writes into its input": ("for a later test", "open('/dev/stdin', 'w').write('@MARK@')"),
+  "replaces its input": ("for a later test", "import os\nos.unlink('/dev/stdin')\nos.symlink('@PATH@', '/dev/stdin')"),
   "status on standard error": ("what the launcher says", "import os\nos.write(2, b'\\x06')\nos._exit(0)"),
 }
+
+FORGED = """
+import os
+def f(x):
+  message = b'MESSAGE'
+  for fd in range(3, 64):
+    try: os.write(fd, len(message).to_bytes(8, 'big') + message)
+    except OSError: pass
+"""
 
 # f may be anything; the asserts compare with what it cannot know.
 SOLUTIONS = {
@@ -510,30 +532,40 @@ for fd in range(64):
 os._exit(0)"""),
   "passed by standard output": ("prints the verdict", "print('passed', flush=True)\ndef f(x): print('passed', flush=True)"),
   "passed in atexit": ("after all", "import atexit\natexit.register(print, 'passed')\ndef f(x): return 0"),
-  "forged answers": ("speaks for the harness", """
+  "forged answers": ("speaks for the harness", FORGED.replace("MESSAGE", '["ok", true, []]') + "  return True"),
+  "forged answers, more of them": ("one for each assert",
+    FORGED.replace("MESSAGE", '["ok", true, []]') * 3 + "  return True"),
+  "forged request": ("asks the judge for something", FORGED.replace("MESSAGE", '["call", 0, [], {}]')),
+  "forged function": ("sends the judge a builtin that runs text", FORGED.replace("MESSAGE", '["ok", {"type": "eval"}, []]')),
+  "forged module": ("sends the judge an object of another module",
+    FORGED.replace("MESSAGE", '["ok", {"os.system": ["true"]}, []]')),
+  "forged handle": ("sends the judge its own numbers", FORGED.replace("MESSAGE", '["ok", {"handle": {"handle": -1}}, []]')),
+  "forged change": ("changes what it was not asked about", FORGED.replace("MESSAGE", '["ok", null, [[-7, 0], ["x", 1]]]')),
+  "forged size": ("has the judge allocate", FORGED.replace("MESSAGE", '["ok", {"builtins.bytes": [99999999999]}, []]')),
+  "forged depth": ("nested deeper than the decoder goes", """
 import os
 def f(x):
-  message = b't3;s2;okTt0;'
-  for fd in range(3, 64):
-    try: os.write(fd, len(message).to_bytes(8, 'big') + message)
-    except OSError: pass
-  return True"""),
-  "forged request": ("has the judge build a class whose __eq__ asks the solution", """
-import sys
-def f(x):
-  if isinstance(x, str): return True
-  frame = sys._getframe()
-  while not hasattr(frame.f_locals.get('self'), 'ask'): frame = frame.f_back
-  channel = frame.f_locals['self']
-  evil = channel.ask('call', type, ('A', (object,), {'__eq__': f, '__ne__': f}), {})
-  return channel.ask('call', evil, (), {})"""),
-  "forged function": ("sends the judge a builtin that runs text", """
-import os
-message = b't3;s2;okxs4;evalt0;'
-def f(x):
+  message = b'[' * 200000
   for fd in range(3, 64):
     try: os.write(fd, len(message).to_bytes(8, 'big') + message)
     except OSError: pass"""),
+  "patched json": ("the module that writes the answers", """
+import json
+json.dumps = lambda *a, **k: '["ok", true, []]'
+json.loads = lambda *a, **k: ["get", 0, "f"]
+def f(x): return True"""),
+  "handle of everything": ("an object that any test would take", """
+class A:
+  def __getattr__(self, name): return A()
+  def __call__(self, *a, **k): return A()
+  def __iter__(self): return iter(())
+  def __contains__(self, x): return True
+  def __eq__(self, o): return True
+  def __bool__(self): return True
+  def __sub__(self, o): return 0
+  __rsub__ = __abs__ = __sub__
+def f(x): return A()
+f = A()"""),
   "garbage": ("what the judge cannot read", """
 import os
 def f(x):
@@ -590,6 +622,20 @@ SHADOWS = {
     "xs = [3, 1, 2]\nassert f(xs) == sorted(xs)", "def f(xs):\n  xs.clear()\n  return []"),
   "contains everything": ("the test looks into what f returns", "assert 'secret' in f(3)",
     "class A:\n  def __contains__(self, x): return True\ndef f(x): return A()"),
+  "helper of its own": ("the test compares by a function that nobody defines", "assert close(f(3), 1.5)",
+    "def close(a, b): return True\ndef f(x): return 0"),
+  "class of its own": ("the test compares by a class that nobody defines", "assert Close(f(3)) == 1.5",
+    "class Close:\n  def __init__(s, x): pass\n  def __eq__(s, o): return True\ndef f(x): return 0"),
+  "class of its own, for truth": ("an object that is true", "assert Close(f(3), 1.5)",
+    "class Close:\n  def __init__(s, *x): pass\ndef f(x): return 0"),
+  "ends the loop": ("the test loops as far as f goes", "assert all(a == b for a, b in zip(map(f, [1, 2]), [3, 5]))\n"
+    "assert [a for a, _ in zip(map(f, [1]), [9])] == []", "def f(x): raise StopIteration"),
+  "ends the loop early": ("the test loops as far as f goes",
+    "for got, want in zip(map(f, [1, 2]), [3, 5]): assert got == want",
+    "class E(StopIteration): pass\ndef f(x): raise E"),
+  "answers and changes": ("the test compares with the argument afterwards", "xs = [3, 1, 2]\nassert f(xs) == sorted(xs)",
+    FORGED.replace("MESSAGE", '["ok", [], [[0, []]]]').replace("def f(x):", "def f(xs):") + "  return []"),
+  "answers with a type": ("the test calls what f returns", "assert f(3)(7) == 8", "def f(x): return int"),
   "adds to anything": ("the test computes with what f returns", "assert f(3) + 1 == 8",
     "class A(int):\n  def __add__(self, o): return 8\ndef f(x): return A(0)"),
 }

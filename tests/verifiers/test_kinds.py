@@ -13,7 +13,7 @@ CODE = json.dumps({"tests": [{"stdin": "3\n", "stdout": "6\n"}]})
 
 @pytest.mark.parametrize(("kind", "reference", "said"), [
   ("maths", r"\frac{1}{", "cannot be read as mathematics"),
-  ("choice", "Z", "Z"),
+  ("choice", "Ä", "Ä"),
   ("logic", '{"puzzle": "chess"}', "chess"),
   ("code", "print(1)", "no JSON"),
   ("code", '{"tests": "none"}', "tests"),

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fresh_pairs import PAIRS as FRESH
 from perturbed import perturbed
 from tricky_pairs import EQUAL, PAIRS, UNEQUAL
 
@@ -87,7 +88,7 @@ def test_extraction_in_linear_time(unit):
     ("0.30000000000000001", "0.3", False),
     ("9" * 60, "9" * 59 + "8", False),
     ("49%", "50%", False),
-    # left to math-verify
+    # left to judge
     ("0.333333", "1/3", None),
     ("50%", "0.5", None),
     ("1,23", "123", None),
@@ -186,7 +187,8 @@ def test_unparsable_answers_are_refused_quickly(answer):
 
 def test_check_gold():
   good = ["4", "1,234", r"\$5", r"\frac{1}{2}", "x+1", r"\text{Evelyn}", "[1, 2)", "$x^2$"]
-  bad = ["", " ", "?", r"\sqrt{ 2", r"\frac{1}{", "{" * 5000]
+  bad = ["", " ", "?", r"\sqrt{ 2", r"\frac{1}{", "{" * 5000, "proof", "N/A", "None", "nan", "minimum at $x=2$", "hello world!",
+         r"\text{see the solution of the first part}", "12 apples or so", "The point $(1,2)$ lies on it"]
   assert [gold for gold in good + bad if usable_gold(gold) is None] == good
 
 
@@ -239,6 +241,13 @@ def test_tricky_pairs():
   assert len(PAIRS) >= 200 and len({pair[:2] for pair in PAIRS}) == len(PAIRS)
   assert min(len(EQUAL), len(UNEQUAL)) >= 100 and all(why for *_, why in PAIRS)
   wrong = [(answer, gold, why) for answer, gold, equal, why in PAIRS if judge(answer, gold)[0] != equal]
+  assert wrong == []
+
+
+def test_fresh_pairs():
+  """Every kind of issue 11, each with forms that it does not name."""
+  assert len(FRESH) >= 300 and len(set(FRESH)) == len(FRESH)
+  wrong = [pair for pair in FRESH if judge(pair[0], pair[1], pair[3])[0] != pair[2]]
   assert wrong == []
 
 

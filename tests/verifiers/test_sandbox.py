@@ -59,9 +59,25 @@ print(json.dumps({
   "uid": os.getuid(), "pid": os.getpid(), "cwd": os.getcwd(), "site": [m for m in sys.path if "-packages" in m],
 }))"""))
   assert not {"proc", "sys", "etc", "home", "var", "run", "work", "mnt"} & set(found["top"])
-  assert (found["tmp"], found["dev"], found["cwd"], found["pid"], found["site"]) == ([], ["null", "shm"], "/tmp", 2, [])
+  assert (found["tmp"], found["dev"], found["cwd"], found["pid"], found["site"]) == (
+    [], ["null", "shm", "stdin"], "/tmp", 2, [])
   assert set(found["environ"]) <= {*sandbox._ENVIRONMENT, "PWD"}
   assert found["uid"] not in (0, os.getuid())
+
+
+def test_the_input_is_a_file_too(box):
+  assert printed(box, "print(open('/dev/stdin').read() + input(), open('/dev/stdin').readline())", b"a\nb") == "a\nba a\n\n"
+  refused = "try: open('/dev/stdin', 'w')\nexcept OSError: print('refused')"
+  assert printed(box, refused, b"x") == "refused\n"
+
+
+def test_numpy_is_there_where_it_is_asked_for(box):
+  pytest.importorskip("numpy")
+  asked = "try:\n  import numpy\n  print(numpy.linalg.inv([[2.0]])[0, 0])\nexcept ImportError: print('none')"
+  assert printed(box, asked) == "none\n"
+  run = Sandbox(numpy=True).run(asked + "\nimport os\nprint(os.listdir('/packages'))", limits=Limits(cpu_seconds=4))
+  assert run.stdout.splitlines()[0] == b"0.5" and set(json.loads(run.stdout.splitlines()[1].replace(b"'", b'"'))) <= {
+    "numpy", "numpy.libs"}
 
 
 def test_only_the_three_streams_are_open(box):

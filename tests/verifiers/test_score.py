@@ -1,6 +1,8 @@
 """`r1jax score` and `r1jax bench rewards`: rows in, verdicts out in order, and a bad row refused by file and line."""
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -68,23 +70,80 @@ def test_bench_says_how_many_rows_a_second(tmp_path, capsys):
   assert 0 < rates["min"] <= rates["median"] <= rates["max"]
 
 
+GOOD = {"maths": MATHS[0], "choice": {"answer": "A", "response": "A"}, "logic": {"answer": COUNTDOWN, "response": "x"},
+        "code": {"test_list": ["assert f(1)"], "response": "x"}}
+
+
 @pytest.mark.parametrize(("kind", "row", "said"), [
-  ("maths", "{not json\n", "not JSON"),
+  ("maths", "{not json\n", "not JSON"), ("maths", "[" * 100_000 + "\n", "not JSON"), ("maths",
+  '{"answer": 1' + "0" * 5000 + "}\n", "JSON"),
   ("maths", "[1]\n", "not a JSON object"),
-  ("maths", {"answer": "4"}, "'response'"),
-  ("maths", {"response": "4"}, "'answer'"),
-  ("maths", {"answer": " ", "response": "4"}, "'answer'"),
-  ("maths", {"answer": r"\frac{1}{", "response": "4"}, "cannot be read as mathematics"),
-  ("choice", {"answer": "Q", "options": ["x", "y"], "response": "A"}, "Q"),
-  ("logic", {"answer": {"puzzle": "chess"}, "response": "e4"}, "chess"),
-  ("code", {"response": "print(1)"}, "no tests"),
+  ("maths", {"answer": "4"}, "'response'"), ("code", {"test_list": ["assert f(1)"], "response": None}, "'response'"),
+  ("choice", {"answer": "A", "response": "A", "question": 7}, "'question'"),
+  ("maths", {"answer": "4", "response": "4", "expected": 2}, "'expected'"),
+  ("maths", {"answer": "4", "response": "4", "expected": "1"}, "'expected'"),
+  ("maths", {"answer": "4", "response": "4", "expected": [1]}, "'expected'"),
 ])
-def test_a_bad_row_is_refused_by_file_and_line(tmp_path, capsys, kind, row, said):
-  good = {"maths": MATHS[0], "choice": {"answer": "A", "response": "A"}, "logic": {"answer": COUNTDOWN, "response": "x"},
-          "code": {"test_list": ["assert f(1)"], "response": "x"}}[kind]
-  status, out, err = run(tmp_path, capsys, kind, [good, row])
+def test_a_row_that_is_none_is_refused_by_file_and_line(tmp_path, capsys, kind, row, said):
+  status, out, err = run(tmp_path, capsys, kind, [GOOD[kind], row])
   assert status == 2 and out == ""
   assert "answers.jsonl:2" in err and said in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("kind", "row", "said"), [
+  ("maths", {"response": "4"}, "'answer'"), ("maths", {"answer": " ", "response": "4"}, "'answer'"),
+  ("maths", {"answer": True, "response": "4"}, "'answer'"), ("maths", {"answer": {"a": 1}, "response": "4"}, "'answer'"),
+  ("maths", {"answer": r"\frac{1}{", "response": "4"}, "cannot be read as mathematics"),
+  ("choice", {"answer": "Q", "options": ["x", "y"], "response": "A"}, "Q"), ("choice", {"response": "A"}, "None"),
+  ("choice", {"answer": "A", "options": 5, "response": "A"}, "neither a list nor an object"),
+  ("choice", {"answer": "2", "options": ["2", "4"], "response": "A"}, "A or B"),
+  ("logic", {"answer": {"puzzle": "chess"}, "response": "e4"}, "chess"), ("logic", {"response": "e4"}, "'answer'"),
+  ("logic", {"answer": {"puzzle": "countdown", "numbers": [1], "target": "1/0"}, "response": "1"}, "target"),
+  ("logic", {"answer": {"puzzle": "countdown", "numbers": [1], "target": "1e999999999"}, "response": "1"}, "target"),
+  ("code", {"response": "print(1)"}, "no tests"), ("code", {"tests": 5, "response": "x"}, "tests"),
+  ("code", {"test_list": ["assert close(f(1), 1)"], "response": "x"}, "close, f"),
+  ("code", {"test_list": ["assert f(1)"], "test_imports": 5, "response": "x"}, "test_imports"),
+])
+def test_a_row_that_cannot_judge_is_counted_and_the_others_are_judged(tmp_path, capsys, kind, row, said):
+  if kind == "code" and shutil.which("bwrap") is None:
+    pytest.skip("bubblewrap is not installed")
+  status, out, err = run(tmp_path, capsys, kind, [GOOD[kind], {**row, "expected": 1}, GOOD[kind]])
+  first, unusable, last = (json.loads(line) for line in out.splitlines())
+  assert status == 0 and first["status"] == last["status"] != "unusable"
+  assert unusable["status"] == "unusable" and unusable["value"] == 0.0
+  assert "answers.jsonl:2" in unusable["why"] and said in unusable["why"]
+  assert "1 unusable" in err and "1 false rejects (2)" in err
+
+
+def test_agreement_with_what_is_expected(tmp_path, capsys):
+  rows = [{"id": f"row {i}", "answer": "4", "response": f"<answer>{answer}</answer>", "expected": expected}
+          for i, (answer, expected) in enumerate([("4", 1), ("5", 0), ("4", 0), ("5", True), ("4", 1.0)])]
+  status, _, err = run(tmp_path, capsys, "maths", [*rows, GOOD["maths"]])
+  assert status == 0 and "agreement 60.00% of 5 rows; 1 false accepts (row 2); 1 false rejects (row 3)" in err
+  assert run(tmp_path, capsys, "maths", rows, ("score",), "--require", "0.61")[0] == 1
+  assert run(tmp_path, capsys, "maths", rows, ("score",), "--require", "0.6")[0] == 0
+  assert "agreement" not in run(tmp_path, capsys, "maths", MATHS)[2]
+  for rows_, share in ((MATHS, "0.9"), (rows, "0"), (rows, "1.5"), (rows, "nan")):
+    status, out, err = run(tmp_path, capsys, "maths", rows_, ("score",), "--require", share)
+    assert status == 2 and out == "" and "--require" in err
+
+
+def test_texts_of_any_size_and_kind(tmp_path, capsys):
+  for kind, good in GOOD.items():
+    if kind == "code" and shutil.which("bwrap") is None:
+      continue
+    texts = ["x" * 10**6, "<answer>" * 10**5, "```python\nx\n```\n" * 50_000, "(" * 10**6, "\ud800", "\x00", "", "9" * 10**6]
+    status, out, _ = run(tmp_path, capsys, kind, ["\ufeff" + json.dumps(good) + "\n", *({**good, "id": "\udfff",
+    "response": text} for text in texts)])
+    assert status == 0 and [json.loads(line)["value"] for line in out.splitlines()[1:]] == [0.0] * len(texts)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+  file = tmp_path / "answers.jsonl"
+  file.write_text(json.dumps(GOOD["choice"]) + "\n" + (json.dumps(GOOD["choice"]) + "\n") * 3000)
+  command = f"{sys.executable} -m r1jax score --kind choice --answers {file} --workers 1 | head -1"
+  done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+  assert json.loads(done.stdout)["value"] == 1.0 and done.stderr == ""
 
 
 def test_a_missing_or_empty_file_and_bad_numbers_are_refused(tmp_path, capsys):
