@@ -174,7 +174,7 @@ def usable_gold(gold: str, question: str = "") -> str | None:
 
 
 _MISSING = frozenset(
-  "proof|n/a|na|none|nan|null|nil|unknown|tbd|todo|omitted|see solution|see proof|answer|?|-|--|_|...".split("|")
+  "proof|n/a|na|none|nan|null|nil|unknown|tbd|todo|omitted|see solution|see proof|answer|?|-|--|_|...".split("|")  # noqa: SIM905
 )
 
 

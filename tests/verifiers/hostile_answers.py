@@ -170,13 +170,13 @@ PROSE = {  # sentences without end, for the reader of statements
   "money": "$1 and " * 280,
   "formulas": "$1$ and " * 240,
   "sentences_of_han": "\u8fd8\u52691\u4e2a\u3002" * 390,
-  "long_passage": "There were 3 birds. " * 50_000,
+  "long_passage": "There were 3 birds. " * 15_000,
 }
 FORMS = {
   "boxes_side_by_side": r"\boxed{1}" * 210,
   "boxes_without_braces": r"\boxed 1" * 210,
-  "many_different_boxes": "".join(rf"\boxed{{{i}}}" for i in range(100_000)),
-  "unclosed_boxes": r"\boxed{" * 100_000 + "4",
+  "many_different_boxes": "".join(rf"\boxed{{{i}}}" for i in range(20_000)),
+  "unclosed_boxes": r"\boxed{" * 20_000 + "4",
   "factors_in_brackets": "(1) " * 490,
   "approximations": r"1 \approx " * 180 + "1",
   "chain": "=".join(["1+1"] * 450),

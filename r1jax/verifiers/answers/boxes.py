@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _SEGMENT = re.compile(
   r"\$\$([^$]+)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\(((?:[^\\]|\\[^)])*)\\\)|\\\[((?:[^\\]|\\[^\]])*)\\\]", re.DOTALL
 )
@@ -42,13 +43,11 @@ def _places(text: str) -> list[tuple[int, int, str]]:
 
 def closing(text: str, start: int) -> int | None:
   """The place of the brace that closes the one before `start`; None when it is never closed."""
-  depth, escaped = 1, False
-  for i in range(start, len(text)):
-    if not escaped and text[i] in "{}":
-      depth += 1 if text[i] == "{" else -1
-      if depth == 0:
-        return i
-    escaped = text[i] == "\\" and not escaped
+  depth = 1
+  for match in _BRACE.finditer(text, start):
+    depth += {"{": 1, "}": -1}.get(match[0], 0)
+    if depth == 0:
+      return match.start()
   return None
 
 

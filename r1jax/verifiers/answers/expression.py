@@ -44,7 +44,7 @@ _LETTERS = (
   "varphi chi psi omega hbar Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
 )
 _GREEK = frozenset(_LETTERS.split())
-_SHORT_WORDS = frozenset("so is we of the and are not for was has get per odd yes all any".split())  # no products of letters
+_SHORT_WORDS = frozenset("so is we of the and are not for was has get per odd yes all any".split())  # no products of letters  # noqa: SIM905
 _OPAQUE = {"f", "g"}  # letters that are functions where a bracket follows: f(2x) is not 2f(x)
 KNOWN_COMMANDS = (
   _GREEK | _FUNCTIONS | {"pi", "infty", "cdot", "times", "ast", "div", "frac", "binom", "circ", "degree"}

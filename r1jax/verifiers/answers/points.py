@@ -21,9 +21,8 @@ _FURTHER = (
 )
 _WHOLE = (
   (2, 5, 9, 14, 11, 16), (3, 4, 8, 13, 7, 12), (9, 5, 2, 1, 3, 4), (11, 4, 3, 2, 6, 5), (1, 6, 7, 10, 15, 4),
-  (5, 8, 12, 20, 9, 17),  (8, 3, 1, 4, 2, 6), (4, 7, 11, 13, 10, 18), (7, 11, 13, 17, 19, 23), (6, 9, 10, 12, 14, 16),
-  (10, 12, 17, 19, 23, 30),
-  (13, 2, 5, 3, 7, 1),
+  (5, 8, 12, 20, 9, 17), (8, 3, 1, 4, 2, 6), (4, 7, 11, 13, 10, 18), (7, 11, 13, 17, 19, 23), (6, 9, 10, 12, 14, 16),
+  (10, 12, 17, 19, 23, 30), (13, 2, 5, 3, 7, 1),
 )  # fmt: skip
 _WHOLE_LETTERS = frozenset("ijklmn")  # by custom whole numbers, where an expression rounds
 ENOUGH = 4  # points at which both had a value; where they round, all are tried, for such expressions agree by chance

@@ -96,7 +96,7 @@ _WORD = r"[A-Za-z]+\.?(?:\s*\^\s*(?:\{?[23]\}?|\\circ))?(?:\s*/\s*[A-Za-z]+)?|\^
 _LATEX_UNIT = re.compile(r"\s*\\(?:text|mbox|mathrm|textrm)\s*\{[^{}]*\}(?:\^\{?\w+\}?)?(?!\w)")
 _FOLLOWING = re.compile(rf"\s*(?:{_WORD})(?:\s+(?:{_WORD})){{0,2}}")
 _SAID_OF = frozenset(  # words that begin something else after a number
-  "is are was were be will would can has have had to from by into than over times if and but about without except of "
+  "is are was were be will would can has have had to from by into than over times if and but about without except of "  # noqa: SIM905
   "in on at for "
   "out the a an this that these which who with when while after before during as so because since left "
   "altogether each".split()

@@ -80,7 +80,7 @@ _CURRENCIES = {"\\$": "dollar", "$": "dollar", "¥": "yuan", "€": "euro", "£"
                "\\pounds": "pound sterling", "₹": "rupee", "Rs": "rupee", "Rs.": "rupee"}  # fmt: skip
 # After a number these change it, or say something else of it; in the question or not, none is a unit.
 _CHANGING = frozenset(
-  (
+  (  # noqa: SIM905
     "or and not no is are was to than from plus minus times over by into about nor but maybe perhaps if else hundred "
     "thousand million billion trillion quadrillion quintillion dozen dozens score scores gross myriad lakh lakhs crore "
     "crores "
@@ -98,11 +98,11 @@ _CHANGING = frozenset(
 )
 _ORDINAL = re.compile(r".*illions?|(?:.*(?:hundred|thousand|illion|teen|tie)|four|fif|six|seven|eigh|nin|ten|eleven|"
   r"twelf)ths?")
-_FILLERS = frozenset("of the in a an total altogether left each all more extra remaining away old long tall high wide "
+_FILLERS = frozenset("of the in a an total altogether left each all more extra remaining away old long tall high wide "  # noqa: SIM905
   "deep".split())
 # Words of a question that are no nouns, though they stand in it.
 _NO_NOUNS = frozenset(
-  "what how which when where why who find compute evaluate simplify let suppose given does do did".split()
+  "what how which when where why who find compute evaluate simplify let suppose given does do did".split()  # noqa: SIM905
 )
 _HAN_CHANGING = "零一二三四五六七八九十百千万亿点之半几多约余不非或和与又的折打成倒上下内外负平立方根倍率"
 _FONT = r"\\(?:text|unit)"
@@ -128,7 +128,7 @@ def nouns_of(*texts: str) -> frozenset[str]:
 
 
 # Of these the plural may be what is counted, "8 pairs", where the question has the noun.
-_COUNTED = frozenset("pairs dozens quarters scores roots digits places squares cubes points powers exponents halves".split())
+_COUNTED = frozenset("pairs dozens quarters scores roots digits places squares cubes points powers exponents halves".split())  # noqa: SIM905
 
 
 def is_changing(word: str) -> bool:
