@@ -187,7 +187,8 @@ def test_unparsable_answers_are_refused_quickly(answer):
 
 def test_check_gold():
   good = ["4", "1,234", r"\$5", r"\frac{1}{2}", "x+1", r"\text{Evelyn}", "[1, 2)", "$x^2$"]
-  bad = ["", " ", "?", r"\sqrt{ 2", r"\frac{1}{", "{" * 5000, "proof", "N/A", "None", "nan", "minimum at $x=2$", "hello world!",
+  bad = ["", " ", "?", r"\sqrt{ 2", r"\frac{1}{", "{" * 5000,
+         "proof", "N/A", "None", "nan", "minimum at $x=2$", "hello world!",
          r"\text{see the solution of the first part}", "12 apples or so", "The point $(1,2)$ lies on it"]
   assert [gold for gold in good + bad if usable_gold(gold) is None] == good
 
