@@ -21,7 +21,7 @@ STANDS_ON = {
   "sampling": ["models", "records"],
   "training": ["models", "losses", "files"],
   "reports": ["files"],
-  "data": ["config"],
+  "data": ["config", "verifiers"],
   "verifiers": ["errors", "files"],
   "rewards": ["verifiers"],
   "evaluation": ["config"],

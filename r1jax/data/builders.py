@@ -14,6 +14,7 @@ import inspect
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ import tensorflow_datasets as tfds
 from r1jax.data import arithmetic, bilingual, countdown, requests, word_problems
 from r1jax.data.questions import HELD_OUT, TRAIN, Generated, Jsonl, Question, split_of
 from r1jax.errors import InputError
+from r1jax.verifiers.kinds import KINDS, MAX_PLACES, unusable
 
 # name -> generator(seed, count, **parameters) -> `count` distinct questions. The source of the module that
 # defines the function is part of the key of its sets, so wrap a function of another module there, not here.
@@ -193,10 +195,23 @@ def parse_jsonl(content: bytes, source: Jsonl) -> list[Question]:
       question = _parse_row(line, number, source)
       if source.max_characters is None or len(question.text) <= source.max_characters:
         questions.append(question)
+  if source.unusable == "drop":
+    questions = _usable(questions, source)
   if not questions:
     limit = f" of at most {source.max_characters} characters" if source.max_characters is not None else ""
     raise InputError(str(source.path), f"the file has no rows{limit}", "Give one JSON object a line")
   return questions
+
+
+def _usable(questions: list[Question], source: Jsonl) -> list[Question]:
+  """The questions whose answers can judge; how many others there are, and in which lines, is written to standard error."""
+  dropped = [q for q in questions if q.kind in KINDS and unusable(q.kind, q.answer, q.id) is not None]
+  if dropped:
+    lines = ", ".join(question.id.rpartition(":")[2] for question in dropped[:MAX_PLACES])
+    print(f"{source.path}: {len(dropped)} of {len(questions)} questions left out: their answers cannot judge (lines {lines}"
+          f"{', ...' if len(dropped) > MAX_PLACES else ''})", file=sys.stderr)
+  left_out = {question.id for question in dropped}
+  return [question for question in questions if question.id not in left_out]
 
 
 def _parse_row(line: str, number: int, source: Jsonl) -> Question:

@@ -260,6 +260,7 @@ def _check_jsonl(source: Jsonl) -> None:
   fits = source.max_characters is None or (_is_int(source.max_characters) and source.max_characters >= 1)
   _require(fits, source, "max_characters", "Give at least 1, or None for all")
   _require(isinstance(source.remove_commas, bool), source, "remove_commas", "Give True or False")
+  _require(source.unusable in ("refuse", "drop"), source, "unusable", 'Give "refuse" or "drop"')
   if source.answer_pattern is None:
     return
   remedy = 'Give a regular expression with one group, such as "#### (.+)"'

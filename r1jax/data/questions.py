@@ -47,6 +47,8 @@ class Jsonl:
     held_out: the share of questions (0 to 1, exclusive) that is held out, decided by each question's text.
     max_rows: read only the first rows of the file; None reads all.
     max_characters: leave out questions that are longer; None leaves out none.
+    unusable: what is done with a gold answer that nothing could be compared with (no mathematics, a sentence, "N/A").
+      "refuse": a run that judges by it says so, with counts and lines, and does not start. "drop": left out and counted.
     kind, language: copied into every Question.
   """
 
@@ -60,6 +62,7 @@ class Jsonl:
   kind: str = "maths"
   language: str = "en"
   remove_commas: bool = False
+  unusable: str = "refuse"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from r1jax.stages.context import POLICY, REWARD_MODEL, Base, Context, Experiment
 from r1jax.stages.reuse import stage_hash, take_over
 from r1jax.stages.rollout import policy_params
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "math-verify")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "mpmath")
 
 
 def experiment_tokenizer(experiment: Experiment) -> Tokenizer:

@@ -19,6 +19,7 @@ from r1jax.verifiers.sandbox import Limits, Sandbox
 from r1jax.verifiers.verdict import Verdict
 
 CODE_SECONDS = 20.0  # for all tests of a program together; ours
+MAX_PLACES = 10  # of bad answers that an error names; ours
 UNSAFE = "R1JAX_UNSAFE_CODE"  # set to 1, programs run without a sandbox, with the rights of this process
 NUMPY = "R1JAX_SANDBOX_NUMPY"  # set to 1, programs can import numpy
 START_SECONDS = 30.0  # for the first program of a worker, which makes its sandbox and measures the machine; ours
@@ -48,16 +49,24 @@ def kind_of(name: str) -> Kind:
 
 
 def check_references(references: Iterable[tuple[str, str, str]]) -> None:
-  """InputError for the first reference that no response could be compared with, or for a machine without a sandbox.
+  """InputError for references that no response could be compared with, or for a machine without a sandbox.
 
-  references: (where it stands, kind, reference).
+  references: (where it stands, kind, reference). The error names the first and says how many there are and where.
   """
-  kinds = set()
+  kinds, total, bad = set(), 0, []
   for where, kind, reference in references:
     if kind not in KINDS:
       raise InputError(where, f"kind {kind!r}", f"Known kinds: {', '.join(KINDS)}.")
     kinds.add(kind)
-    KINDS[kind].check(reference, where)
+    total += 1
+    error = unusable(kind, reference, where)
+    if error is not None:
+      bad.append((where, error))
+  if bad:
+    where, error = bad[0]
+    places = ", ".join(place for place, _ in bad[:MAX_PLACES]) + (", ..." if len(bad) > MAX_PLACES else "")
+    more = f"; {len(bad)} of {total} answers cannot judge: {places}" if len(bad) > 1 else ""
+    raise InputError(error.where, error.found + more, f"{error.remedy} unusable=\"drop\" of a source does so.")
   check_machine(kinds)
 
 
@@ -65,6 +74,15 @@ def check_machine(kinds: Iterable[str]) -> None:
   """InputError where this machine cannot judge one of the kinds: programs without a sandbox."""
   if "code" in kinds:
     _sandbox()  # refuses here, once, what every worker would refuse later
+
+
+def unusable(kind: str, reference: str, where: str) -> InputError | None:
+  """Why no response could be compared with a reference of a known kind; None where it can be."""
+  try:
+    KINDS[kind].check(reference, where)
+  except InputError as error:
+    return error
+  return None
 
 
 def _sandbox() -> Sandbox:
@@ -89,8 +107,9 @@ def _judge_code(response: str, reference: str, question: str) -> Verdict:
 
 
 def _check_maths(reference: str, where: str) -> None:
-  if not maths.check_gold(reference):
-    raise InputError(where, f"the answer {reference!r} cannot be read as mathematics",
+  reason = maths.usable_gold(reference)
+  if reason is not None:
+    raise InputError(where, f"the answer {reference!r:.200} cannot judge: {reason}",
                      "Write it as a number or in LaTeX (3/4, \\frac{3}{4}, x^2+1), or remove the line.")
 
 
@@ -112,7 +131,7 @@ def _located(check: Callable[[str], None]) -> Callable[[str, str], None]:
 
 
 KINDS = {
-  "maths": Kind(lambda answer, gold, _: maths.judge(answer, gold), _check_maths),
+  "maths": Kind(maths.judge, _check_maths),
   "choice": Kind(lambda answer, reference, _: choice.judge(answer, reference), _located(choice.check_reference)),
   "logic": Kind(lambda answer, reference, _: logic.judge(answer, reference), _located(logic.check_reference)),
   "code": Kind(_judge_code, _check_code, whole_response=True, seconds=CODE_SECONDS + START_SECONDS),

@@ -1,46 +1,41 @@
-r"""Equality of mathematical answers: extraction, our own reading of answers, and math-verify for the rest.
+r"""Equality of mathematical answers: where a response has its answer, what the answer says, whether that is the gold one.
 
-`judge` tries, in this order: texts that are equal as they stand and plain numbers (`verify_plain`, which is cheap
-enough for any thread); our own reader of forms (`r1jax.verifiers.answers`, whose docstring says what counts as
-equal), exact, bounded in time and a hundred times faster than a parser of all of
-LaTeX; and math-verify where that reader cannot read one of the two: integrals, sums, limits.
+`judge` tries texts that are equal as they stand and plain numbers first (`verify_plain`, cheap enough for any thread), then
+the reader of forms in `r1jax.verifiers.answers`, whose docstring says what counts as equal. All of it is exact where it can
+be and bounded in time. What stands around a formula or a box is part of the answer: `-\boxed{42}` is -42.
+Where the answer is a sentence, it is what the sentence states (`r1jax.verifiers.answers.statement`).
 
-math-verify can run for ever on hostile input: call `judge` in a worker of `r1jax.verifiers.pool`, whose deadline is the
-only time limit (math-verify's own is a signal and does not work outside the main thread). Where the gold answer is a
-plain number or fraction, it is never asked, so those cannot hang.
-
-math-verify 0.9 on its own can be hacked, and misses what it should see. Our reader judges all of this, and differently:
-* it takes 0.333333 for 1/3, 2\pi 10^{-20} for \pi 10^{-20}, 52_9 for 52_8, cm^3 for cm^2, x^2+2=0 for x^2+1=0;
-* it evaluates what the model left undone, so that `12+7+9`, the question repeated, earns the reward of 28, and it adds
-  numbers that stand side by side (`12 7 9`);
-* it does not know `x<3 or x>5` for a union of intervals, 45 degrees for pi/4, "no solution" for the empty set, units
-  beyond its list, nor anything Chinese.
-For what is left to it: decimals are read as exact fractions before the comparison, text is read as LaTeX as a whole and
-never searched for numbers, and deep nesting, which takes it seconds to refuse, is refused before it is asked.
-
-What stays open: an answer that repeats a question whose gold answer is no plain number (`\sqrt{117}` for 3\sqrt{13}) is
-equal to it. Form is not judged: (a+5)(b+2) may be multiplied out.
+An answer that stands in the question while the gold answer does not is no result: `\sqrt{242}`, where 11\sqrt2 is asked for.
+Beyond that form is not judged: (a+5)(b+2) may be multiplied out.
 """
 
-import logging
 import re
+from collections.abc import Iterator
 from decimal import Decimal
 from enum import Enum
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from r1jax.verifiers import answers
-from r1jax.verifiers.answers.equality import is_literal
-from r1jax.verifiers.answers.forms import Scalar, Words, has_unknown_commands
-from r1jax.verifiers.answers.text import plain_words, split_unit, tidy
-from r1jax.verifiers.tags import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
-from r1jax.verifiers.verdict import SCORED, UNPARSABLE
+from r1jax.verifiers.answers.boxes import boxes, with_boxes, with_formulas
+from r1jax.verifiers.answers.compare import is_literal
+from r1jax.verifiers.answers.labels import says_more
+from r1jax.verifiers.answers.question import is_copied, is_passage
+from r1jax.verifiers.answers.records import Clock, Group, Named, Scalar, Words
+from r1jax.verifiers.answers.statement import stated
+from r1jax.verifiers.answers.text import plain_words, tidy
+from r1jax.verifiers.answers.units import marked_units, nouns_of
+from r1jax.verifiers.tags import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
+from r1jax.verifiers.verdict import SCORED, UNPARSABLE, Verdict
+
+__all__ = ["Extraction", "boxes", "extract_answer", "judge", "usable_gold", "verify_maths", "verify_plain"]
 
 MAX_NUMBER_LENGTH = 64  # characters of a plain number; ours
 MAX_LENGTH = 2000  # characters of an answer that is read; ours
+MAX_WORDS = 4  # of a gold answer in words; more are a sentence; ours
+MAX_LINES = 16  # of an answer that is a list, one item a line; ours
 MAX_NESTING = 40  # brackets open at once, of which real answers have fewer than ten; ours
 CACHED_FORMS = 1024  # answers and gold answers that a process remembers as read: a group repeats them; ours
 
-_BOXED = "\\boxed{"
 _PLAIN_NUMBER = re.compile(
   r"(?P<sign>[-+\u2212]?)(?P<currency>(?:\\?\$)?)(?P<whole>\d{1,3}(?:,\d{3})+|\d*)(?P<fraction>(?:\.\d+)?)"
   r"(?P<percent>(?: ?\\?%)?)",
@@ -52,11 +47,6 @@ _LAST_NUMBER = re.compile(
   r"|(?:\d{1,3}(?:,\d{3}){1,20}(?!\d)|\d{1,64})(?:\.\d{1,64})?(?:\s?/\s?\d{1,64})?|\.\d{1,64})(?:\s?\\?%)?",
   re.ASCII,
 )
-_SEGMENT = re.compile(
-  r"\$\$([^$]+)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\(((?:[^\\]|\\[^)])*)\\\)|\\\[((?:[^\\]|\\[^\]])*)\\\]"
-)
-_JOINT = re.compile(r"\s*(?:,|;|,?\s*(?:and|or|和|或|、))?\s*")
-
 
 class Extraction(Enum):
   r"""Where the answer of a response is looked for.
@@ -73,19 +63,19 @@ class Extraction(Enum):
 def extract_answer(response: str, prefill: str = "", how: Extraction = Extraction.TAGGED) -> str | None:
   r"""The answer of `prefill + response`; None where there is none, or an empty one. Linear in the length of the text.
 
-  TAGGED: the content of the last complete block. When that holds exactly one `\boxed{..}`, its content is the answer;
-  with several the block is returned as it stands. BOXED: the content of the one box; several that differ are
-  returned as a list, which equals a single answer only where all of them do. See Extraction.
+  TAGGED: the content of the last complete block outside the thinking, as it stands. BOXED: the content of the one box;
+  several that differ are returned as a list, which equals a single answer only where all of them do. See Extraction.
   """
   text = prefill + response
   if how is Extraction.TAGGED:
+    text = _outside_thinking(text)
     last_close = text.rfind(ANSWER_CLOSE)
     start = text.rfind(ANSWER_OPEN, 0, last_close) if last_close >= 0 else -1
     if start < 0:
       return None
     start += len(ANSWER_OPEN)
     content = text[start : text.index(ANSWER_CLOSE, start)].strip()
-    return _unbox(content).strip() or None
+    return content if _EMPTY_BOX.sub("", content).strip() else None
   text = text[text.rfind(THINK_CLOSE) + len(THINK_CLOSE) :] if THINK_CLOSE in text else text
   if how is Extraction.BOXED:
     return ", ".join(boxes(text)) or None
@@ -93,45 +83,15 @@ def extract_answer(response: str, prefill: str = "", how: Extraction = Extractio
   return numbers[-1] if numbers else None
 
 
+def _outside_thinking(text: str) -> str:
+  """What is no chain of thought: neither between the tags, nor before a lone closing one, nor after a lone open one."""
+  *closed, last = text.split(THINK_CLOSE)
+  visible = [part.partition(THINK_OPEN)[0] for part in closed if THINK_OPEN in part]
+  return "".join([*visible, last.partition(THINK_OPEN)[0]])
+
+
+_EMPTY_BOX = re.compile(r"\\boxed\s*\{\s*\}")
 _ASCII_DIGITS = {**{0xFF10 + i: 0x30 + i for i in range(10)}, 0xFF0E: ".", 0xFF0D: "-", 0xFF05: "%"}
-
-
-def boxes(text: str) -> list[str]:
-  r"""The different contents of the complete \boxed{..}, in order; of boxes in each other the outer one."""
-  found, place = [], 0
-  while (start := text.find(_BOXED, place)) >= 0:
-    start += len(_BOXED)
-    end = _closing(text, start)
-    if end is None:
-      break  # never closed, and so is every later one within it
-    content = text[start:end].strip()
-    if content and content not in found[-MAX_BOXES:]:
-      found.append(content)
-    place = end
-  return found[-MAX_BOXES:]
-
-
-MAX_BOXES = 16  # the last ones count; ours
-
-
-def _unbox(text: str) -> str:
-  if text.count(_BOXED) != 1:
-    return text
-  start = text.index(_BOXED) + len(_BOXED)
-  end = _closing(text, start)
-  return text if end is None else text[start:end]
-
-
-def _closing(text: str, start: int) -> int | None:
-  """The place of the brace that closes the one before `start`; None when it is never closed."""
-  depth, escaped = 1, False
-  for i in range(start, len(text)):
-    if not escaped and text[i] in "{}":
-      depth += 1 if text[i] == "{" else -1
-      if depth == 0:
-        return i
-    escaped = text[i] == "\\" and not escaped
-  return None
 
 
 def verify_plain(answer: str, gold: str) -> bool | None:
@@ -167,142 +127,159 @@ def _plain_number(text: str) -> tuple[Decimal, bool] | None:
   return (value if match["sign"] in ("", "+") else value.copy_negate()), bool(match["percent"])
 
 
-def verify_maths(answer: str, gold: str) -> bool:
+def verify_maths(answer: str, gold: str, question: str = "") -> bool:
   """Whether the answer is mathematically equal to the gold answer; see `judge`."""
-  return judge(answer, gold)[0]
+  return judge(answer, gold, question)[0]
 
 
-def judge(answer: str, gold: str) -> tuple[bool, str]:
-  """(equal, "scored" or "unparsable") of one answer. May run for ever: belongs in a worker process.
+def judge(answer: str, gold: str, question: str = "") -> Verdict:
+  """(equal, "scored" or "unparsable") of one answer. Bounded in time, but belongs in a worker process all the same.
 
-  "unparsable": the answer, or the gold answer, cannot be read as mathematics. Texts that are equal as they
-  stand are equal, parsable or not. The first call that needs more than plain numbers imports math-verify, a second,
-  so that a worker has it before its first deadline begins.
+  "unparsable": the answer says nothing that can be read as mathematics. Texts that are equal as they stand are equal,
+  readable or not; a gold answer that cannot be read (`usable_gold`) equals nothing else.
   """
   equal = verify_plain(answer, gold)
   if equal is not None:
     return equal, SCORED
-  load_math_verify()
-  answer, gold = _mathematics(answer), _mathematics(gold)
-  if not answer or not gold:
-    return False, UNPARSABLE
-  answer_form, gold_form = _form(answer), _form(gold)
-  if answer_form is not None and gold_form is not None:
-    return answers.equal(answer_form, gold_form, answer, gold), SCORED
-  if isinstance(gold_form, Words):
-    return plain_words(answer) == plain_words(gold), SCORED
-  if isinstance(gold_form, Scalar) and is_literal(gold_form.node):
-    return False, UNPARSABLE  # a number is asked for, and this is none
-  unread = [text for text, form in ((answer, answer_form), (gold, gold_form)) if form is None]
-  if not all(has_unknown_commands(text) for text in unread):
-    return False, UNPARSABLE  # malformed: math-verify would guess
-  return _ask_math_verify(answer, gold)
+  gold_form = _gold_form(gold)
+  if gold_form is None or len(answer) > MAX_LENGTH:
+    return _same_words(answer, gold), SCORED if gold_form is None else UNPARSABLE
+  nouns = _nouns(question, gold)
+  status = UNPARSABLE
+  for text in _readings(answer, gold_form, question):
+    form = _form(text, nouns, question)
+    if form is None:
+      continue
+    status = SCORED
+    right = answers.equal(form, gold_form, text, _gold_text(gold)) or _equal_in_letters(text, gold, gold_form)
+    if right or not isinstance(form, Words):  # words may be a sentence that states the gold answer's
+      return right and not is_copied(text, gold, question), SCORED
+  return _same_words(answer, gold), status
 
 
-def _ask_math_verify(answer: str, gold: str) -> tuple[bool, str]:
-  parsed_answer, parsed_gold = _parse(answer), _parse(gold)
-  if not parsed_answer or not parsed_gold:
-    return False, UNPARSABLE
-  return bool(load_math_verify().verify(parsed_gold, parsed_answer, timeout_seconds=None)), SCORED
+def usable_gold(gold: str, question: str = "") -> str | None:
+  """None for a gold answer that answers can be compared with, otherwise the reason why not. For data loading, in any thread.
 
-
-def check_gold(gold: str) -> bool:
-  """Whether a gold answer can be scored against: words, a number, or mathematics that we or math-verify read.
-
-  For data loading, in any thread. Imports math-verify (a second) at the first answer that our own reader does not
-  know.
+  It is read as `judge` reads it: what this refuses would match nothing but its own text.
   """
-  text = _mathematics(gold)
-  return bool(text) and (_plain_number(_normalise(gold)) is not None or _form(text) is not None or bool(_parse(text)))
+  words = plain_words(gold)
+  if words in _MISSING:
+    return "it says that there is no answer"
+  form = _gold_form(gold)
+  if form is None:
+    return "it cannot be read as mathematics"
+  if isinstance(form, Words) and len(form.text.split()) > MAX_WORDS:
+    return "it is a sentence"
+  return None
 
 
-def _mathematics(text: str) -> str:
-  r"""The part of an answer that is mathematics, tidy: what stands in boxes or dollars, if anything does.
-
-  Several boxes, or several formulas with nothing but "and", "or" or commas between, are a list; of formulas in a sentence
-  the last counts. "" for a text that is too long or nested too deeply to be read.
-  """
-  if len(text) > MAX_LENGTH or _nesting(text) > MAX_NESTING:
-    return ""
-  text = tidy(text)
-  if _BOXED in text:
-    return ", ".join(tidy(box) for box in boxes(text)) or text
-  segments = [match for match in _SEGMENT.finditer(text) if not _is_currency(match)]
-  if not segments:
-    return text
-  contents = [tidy(next(filter(None, match.groups()), "")) for match in segments]
-  if len(segments) == 1:
-    before, after = text[: segments[0].start()].strip(), text[segments[0].end() :].strip(" .")
-    with_unit = f"{contents[0]} \\text{{{after}}}"
-    return with_unit if after and not before and split_unit(with_unit)[1] else contents[0]
-  between = [text[a.end() : b.start()] for a, b in zip(segments, segments[1:], strict=False)]
-  if all(_JOINT.fullmatch(each) for each in between) and not text[segments[-1].end() :].strip(" ."):
-    joints = (joint.strip() or "," for joint in between)
-    return contents[0] + "".join(f" {joint} {content}" for joint, content in zip(joints, contents[1:], strict=True))
-  return contents[-1]
+_MISSING = frozenset(
+  "proof|n/a|na|none|nan|null|nil|unknown|tbd|todo|omitted|see solution|see proof|answer|?|-|--|_|...".split("|")  # noqa: SIM905
+)
 
 
-def _is_currency(match: re.Match) -> bool:
-  """Whether two dollars are the signs of two amounts, "$5 or $6", and no formula."""
-  content = match[2]
-  return bool(content) and content[0].isdigit() and content[-1].isspace()
+def _gold_form(gold: str) -> object:
+  form = _form(_gold_text(gold), None, "") if _is_bounded(gold) else None
+  return None if says_more(form) else form
 
 
 @lru_cache(maxsize=CACHED_FORMS)
-def _form(text: str) -> object:
-  """The form of a tidy text; None when our reader does not know it."""
+def _gold_text(gold: str) -> str:
+  """The text that is read of a gold answer: what stands in its boxes, or else all of it."""
+  return tidy(", ".join(boxes(gold))) or _whole(gold)
+
+
+def _readings(answer: str, gold_form: object, question: str) -> Iterator[str]:
+  """Texts that may be what the answer says, the first readable one counts."""
+  if not _is_bounded(answer):
+    return
+  found = boxes(answer)
+  if len(found) > 1:  # one answer in several writings, or several answers
+    yield tidy(", ".join(found))
+    return
+  lines = [line.strip() for line in answer.split("\n") if line.strip()]
+  if 1 < len(lines) <= MAX_LINES and all(_LINE_OF_LIST.fullmatch(line) for line in lines):
+    yield tidy(", ".join(lines))
+  yield _whole(answer)
+  if is_passage(answer, question):
+    return
+  gold_form = gold_form.form if isinstance(gold_form, Named) else gold_form
+  numbers = (isinstance(gold_form, Scalar) and is_literal(gold_form.node)) or isinstance(gold_form, Clock) or (
+    isinstance(gold_form, Group) and gold_form.kind == "ratio")
+  for text in stated(answer, numbers, _numbers_of(question)):
+    yield tidy(text)
+
+
+def _whole(text: str) -> str:
+  """All of an answer as one formula: boxes and dollars are dressing, formulas side by side are a list."""
+  formulas: list[str] = []
+
+  def marked(content: str) -> str:
+    if not any(map(str.isalnum, content)):
+      return content  # a lone sign
+    formulas.append(content)
+    return f"\ue000{len(formulas) - 1}\ue001"
+
+  text = with_formulas(with_boxes(text, _opened), marked)
+  text = re.sub("\ue001\\s*(?=\ue000)", "\ue001, ", text)
+  for _ in range(2):
+    text = re.sub("\ue000(\\d+)\ue001", lambda match: f" {formulas[int(match[1])]} ", text)
+  return tidy(text)
+
+
+def _opened(content: str) -> str:
+  """A box's content: in braces where it may be the argument of something."""
+  return f"{{{content}}}" if re.fullmatch(r"[-\w.+*/\\{}()^ ]*", content) and not content.startswith("\\text") else content
+
+
+def _equal_in_letters(answer: str, gold: str, gold_form: object) -> bool:
+  """Whether they are equal where no letter is a unit, 6 m n for 6mn; or where the last one is, 24m^2 for 24 m^2."""
+  if isinstance(gold_form, Scalar) and gold_form.unit and _UNIT_LETTER.search(answer):
+    form = _form(_UNIT_LETTER.sub(r" \1", answer), frozenset(), "")
+    return form is not None and answers.equal(form, gold_form)
+  if not (_FACTOR_LETTER.search(answer) and _FACTOR_LETTER.search(gold)):
+    return False
+  forms = [_form(text, frozenset(), "", units=False) for text in (answer, _gold_text(gold))]
+  return None not in forms and answers.equal(*forms)
+
+
+_UNIT_LETTER = re.compile(r"(?<=\d)([A-Za-z](?:\^\{?[23]\}?)?)$")
+_FACTOR_LETTER = re.compile(r"[\d}] ?[A-Za-z](?![A-Za-z])")
+_LINE_OF_LIST = re.compile(r"(?!.*(?<![A-Za-z\\])[A-Za-z]{3})[^-+*/=,&\s](?:.{0,60}[^-+*/=,&\\\s])?")
+
+
+@lru_cache(maxsize=CACHED_FORMS)
+def _form(text: str, nouns: frozenset[str] | None, question: str, units: bool = True) -> object:
+  """The form of a tidy text; None when it cannot be read. nouns: None for a gold answer, where any word may be a unit."""
   try:
-    return answers.read(text)
+    return answers.read(marked_units(text, nouns or frozenset(), question, any_word=nouns is None) if units else text)
   except answers.Unreadable:
     return None
 
 
-@cache
-def load_math_verify():
-  """The module `math_verify`, imported on first use: most programs never need its second of import time."""
-  import math_verify
-
-  for module in ("parser", "grader"):  # they warn that the time limit is left to us
-    logging.getLogger(f"math_verify.{module}").setLevel(logging.ERROR)
-  return math_verify
+@lru_cache(maxsize=CACHED_FORMS)
+def _nouns(question: str, gold: str) -> frozenset[str]:
+  return nouns_of(question, gold)
 
 
-def _parse(text: str) -> list:
-  """The sympy expressions that math-verify reads in a normalised text; [] when there are none."""
-  if not text or len(text) > MAX_LENGTH or _nesting(text) > MAX_NESTING:
-    return []
-  math_verify = load_math_verify()
-  dollars = text.replace(r"\$", "").count("$")
-  delimited = dollars > 1 or any(mark in text for mark in (r"\(", r"\[", r"\boxed"))
-  found = math_verify.parse(
-    text if delimited else f"${text}$",
-    extraction_config=[math_verify.LatexExtractionConfig()],
-    parsing_timeout=None,
-  )
-  return [_exact(expression) for expression in found if not isinstance(expression, str)]
+@lru_cache(maxsize=CACHED_FORMS)
+def _numbers_of(question: str) -> frozenset[str]:
+  return frozenset(number.replace(",", "") for number in re.findall(r"\d[\d,]*(?:\.\d+)?", question))
 
 
-def _nesting(text: str) -> int:
+def _same_words(answer: str, gold: str) -> bool:
+  return bool(gold.strip()) and plain_words(tidy(answer[:MAX_LENGTH])) == plain_words(tidy(gold[:MAX_LENGTH]))
+
+
+def _is_bounded(text: str) -> bool:
+  """Whether it is short and flat enough to be read."""
   depth = deepest = 0
-  for character in text:
-    if character in "([{":
+  if len(text) > MAX_LENGTH:
+    return False
+  for c in text:
+    if c in "([{":
       depth += 1
       deepest = max(deepest, depth)
-    elif character in ")]}":
+    elif c in ")]}":
       depth -= 1
-  return deepest
-
-
-def _exact(expression):
-  """The expression with each decimal number as the fraction that its digits say, so that 0.333 is not 1/3."""
-  from sympy import Float, MatrixBase, Rational
-
-  if isinstance(expression, MatrixBase):
-    return expression.applyfunc(_exact)
-  if isinstance(expression, Float):
-    return Rational(str(expression)) if expression.is_finite else expression
-  if not expression.has(Float):
-    return expression
-  # math-verify's own sets remember the order in which they were written, and compare by it.
-  arguments = getattr(expression, "_unsorted_args", expression.args)
-  return expression.func(*(_exact(argument) for argument in arguments))
+  return deepest <= MAX_NESTING

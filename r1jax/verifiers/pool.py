@@ -21,7 +21,7 @@ from r1jax.errors import InputError
 from r1jax.verifiers.kinds import kind_of
 from r1jax.verifiers.verdict import CRASHED, TIMED_OUT
 
-START_SECONDS = 120.0  # to import math-verify, which takes about one second on an idle machine; ours
+START_SECONDS = 120.0  # to import the verifiers on a busy machine; ours
 START_ATTEMPTS = 3  # ours
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -156,7 +156,7 @@ class VerifierPool:
     raise InputError(
       "answer verifier (python -m r1jax.verifiers.worker)",
       f"does not start: {found}",
-      "Its own error is printed above; check that math-verify is installed in this environment.",
+      "Its own error is printed above; check that mpmath is installed in this environment.",
     )
 
   def _retire(self, worker: "_Worker | None") -> None:

@@ -1,7 +1,7 @@
 """Process that checks answers for `r1jax.verifiers.pool`: `python -m r1jax.verifiers.worker PARENT_PID`.
 
 Reads requests on standard input and writes replies on standard output, each a four-byte big-endian length and that many
-bytes of JSON. The first message is a reply, {"ready": true}, once math-verify is imported and warm. Requests:
+bytes of JSON. The first message is a reply, {"ready": true}, once the verifiers are imported. Requests:
 {"op": "judge", "kind", "answer", "gold", "question", "seconds"} -> {"equal", "status"} and {"op": "modules"} ->
 {"modules"}. It ends at the end of its input, with its parent (Linux), or by its own alarm soon after the parent's
 deadline.
@@ -15,7 +15,6 @@ import signal
 import struct
 import sys
 
-from r1jax.verifiers import maths
 from r1jax.verifiers.kinds import kind_of
 from r1jax.verifiers.verdict import CRASHED
 
@@ -31,7 +30,6 @@ def main(parent_pid: int) -> None:
   replies = os.fdopen(os.dup(1), "wb")
   os.dup2(2, 1)  # whatever prints must not print into the protocol
   logging.disable(logging.CRITICAL)
-  maths.judge(r"\int_0^1 2x dx", r"\sqrt{2}")  # reaches math-verify's parser, which takes half a second the first time
   _send(replies, {"ready": True})
   os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # start-up errors were worth showing, hostile input's are not
   while (request := _receive(sys.stdin.buffer)) is not None:

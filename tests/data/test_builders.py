@@ -79,6 +79,15 @@ def test_gold_answer(answer, remove_commas, gold):
   assert parse(text, answer_pattern="#### (.+)", remove_commas=remove_commas)[0].answer == gold
 
 
+def test_answers_that_cannot_judge_are_left_out_and_counted_when_asked_for(capsys):
+  answers = ["12", "N/A", "proof", r"\frac{1}{2}", "minimum at $x=2$", "x+1"]
+  text = "\n".join(json.dumps({"question": f"Question {i}?", "answer": answer}) for i, answer in enumerate(answers))
+  assert [question.answer for question in parse(text)] == answers  # whoever judges by them refuses
+  assert capsys.readouterr().err == ""
+  assert [question.answer for question in parse(text, unusable="drop")] == ["12", r"\frac{1}{2}", "x+1"]
+  assert "3 of 6 questions left out" in (said := capsys.readouterr().err) and "lines 2, 3, 5" in said
+
+
 GOOD = '{"question": "A?", "answer": "1"}\n'
 
 

@@ -117,7 +117,7 @@ HUGE = {
   "million_million": "million " * 200,
   "chinese_numeral": "9999万亿" * 20,
 }
-COSTLY = {  # where our reader leaves an answer to math-verify, if the gold answer is no plain number
+COSTLY = {  # what a computer algebra system would work at for long
   "product": r"\prod_{k=1}^{10^9} k",
   "sum": r"\sum_{k=1}^{10^{9}} k!",
   "integral": r"\int_0^1 x^{x^{x^{x}}} dx",
@@ -155,8 +155,53 @@ EXPRESSIONS = {  # catastrophic for regular expressions that go back
   "colons": "1:" * 999,
 }
 
+PROSE = {  # sentences without end, for the reader of statements
+  "numbers": "The answer is " + "1 " * 980 + "2",
+  "claims": "The answer is 4. " * 110,
+  "becauses": "It is 4" + " because 3" * 190,
+  "conditions": "if 1, " * 330 + "4",
+  "therefores": "so 1, " * 330 + "then 4",
+  "negations": "The answer is " + "not " * 490 + "4",
+  "relatives": "that which " * 170 + "not is 4",
+  "equations": "He has " + "1 = " * 480 + "4 apples",
+  "adjuncts": "He has 4" + " in 3" * 380,
+  "sums": "The answer is 4" + "+1" * 980,
+  "per_mille": "The answer is " + "\u2030" * 1900 + " 5",
+  "money": "$1 and " * 280,
+  "formulas": "$1$ and " * 240,
+  "sentences_of_han": "\u8fd8\u52691\u4e2a\u3002" * 390,
+  "long_passage": "There were 3 birds. " * 15_000,
+}
+FORMS = {
+  "boxes_side_by_side": r"\boxed{1}" * 210,
+  "boxes_without_braces": r"\boxed 1" * 210,
+  "many_different_boxes": "".join(rf"\boxed{{{i}}}" for i in range(20_000)),
+  "unclosed_boxes": r"\boxed{" * 20_000 + "4",
+  "factors_in_brackets": "(1) " * 490,
+  "approximations": r"1 \approx " * 180 + "1",
+  "chain": "=".join(["1+1"] * 450),
+  "chain_of_letters": "=".join(["x+y"] * 450),
+  "superscripts": "x" + "\u00b3" * 1900,
+  "subscripts": "x" + "\u2082" * 1900,
+  "cases": r"\begin{cases}" + r"x & y \\ " * 180 + r"\end{cases}",
+  "matrix_of_powers": r"9^{9^9}\begin{pmatrix}" + r"1 \\ " * 60 + r"\end{pmatrix}",
+  "family": r"\pi n!^{n!}, n \in \mathbb{Z}",
+  "family_words": "where for any all integer " * 70 + "n",
+  "powers_of_factorials": "(1999!)^{3}-(1999!)^{3}",
+  "sum_of_factorials": "+".join(["1999!"] * 300),
+  "binomials": "+".join([r"\binom{2000}{1000}"] * 100),
+  "primes": "x" + "'" * 1900,
+  "colours": r"\textcolor{red}{" * 39 + "4" + "}" * 39,
+  "fonts": r"\textbf{\text{" * 19 + "4" + "}}" * 19,
+  "units": "5 cm" + "/cm" * 600,
+  "scales": "5" + " million" * 240,
+  "exponents": "1e999 " * 300,
+  "vectors": "+".join([r"2\mathbf{j}"] * 150),
+}
+
 GROUPS = {
   "empty": EMPTY, "endless": ENDLESS, "binary": BINARY, "nested": NESTED, "right_to_left": RIGHT_TO_LEFT,
   "contradictory": CONTRADICTORY, "injecting": INJECTING, "huge": HUGE, "costly": COSTLY, "expressions": EXPRESSIONS,
+  "prose": PROSE, "forms": FORMS,
 }  # fmt: skip
 HOSTILE = {f"{group}/{name}": answer for group, answers in GROUPS.items() for name, answer in answers.items()}

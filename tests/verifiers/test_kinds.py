@@ -26,6 +26,13 @@ def test_a_bad_reference_is_refused_by_its_line(kind, reference, said):
   assert caught.value.where.startswith("a.jsonl:2") and said in str(caught.value)
 
 
+def test_all_references_that_cannot_judge_are_counted_and_named():
+  golds = ["4", "N/A", "proof", "7", "$x=2$, the minimum of the function", "nan", *["None"] * 20]
+  with pytest.raises(InputError, match="a:2.*24 of 26") as caught:
+    check_references([(f"a:{line}", "maths", gold) for line, gold in enumerate(golds, start=1)])
+  assert "a:3, a:5, a:6" in str(caught.value) and "..." in str(caught.value) and "drop" in caught.value.remedy
+
+
 def test_good_references_pass():
   check_references([("a:1", "maths", "1/2"), ("a:2", "choice", CHOICE), ("a:3", "logic", LOGIC)])
 

@@ -1,4 +1,4 @@
-"""Answers: extraction, the fast path for plain numbers, and math-verify with its traps closed."""
+"""Answers: where they are, the fast path for plain numbers, and equality."""
 
 import json
 import os
@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
+from fresh_pairs import PAIRS as FRESH
 from perturbed import perturbed
 from tricky_pairs import EQUAL, PAIRS, UNEQUAL
 
 from r1jax.verifiers import maths
-from r1jax.verifiers.maths import Extraction, check_gold, extract_answer, judge, verify_maths, verify_plain
+from r1jax.verifiers.maths import Extraction, extract_answer, judge, usable_gold, verify_maths, verify_plain
 from r1jax.verifiers.verdict import SCORED, UNPARSABLE
 
 
@@ -23,10 +24,8 @@ from r1jax.verifiers.verdict import SCORED, UNPARSABLE
     ("<answer>1</answer> <answer>2", "1"),
     ("<answer>1 <answer>2</answer>", "2"),
     ("<answer>1</answer> 2</answer>", "1"),
-    (r"<answer>\boxed{\frac{1}{2}}</answer>", r"\frac{1}{2}"),
-    (r"<answer>It is $\boxed{4}$.</answer>", "4"),
-    (r"<answer>\boxed{\{1, 2\}}</answer>", r"\{1, 2\}"),
-    (r"<answer>\boxed{a\\}b}</answer>", "a\\\\"),
+    (r"<answer>\boxed{\frac{1}{2}}</answer>", r"\boxed{\frac{1}{2}}"),
+    (r"<answer>It is $\boxed{4}$.</answer>", r"It is $\boxed{4}$."),
     (r"<answer>\boxed{4</answer>", r"\boxed{4"),
     (r"<answer>\boxed{1} or \boxed{2}</answer>", r"\boxed{1} or \boxed{2}"),
     (r"\boxed{5} <answer>4</answer>", "4"),
@@ -37,6 +36,11 @@ from r1jax.verifiers.verdict import SCORED, UNPARSABLE
     ("</answer>4<answer>", None),
     ("<answer> \n</answer>", None),
     (r"<answer>\boxed{ }</answer>", None),
+    ("<think>so <answer>4</answer></think> unknown", None),
+    ("so <answer>4</answer></think> unknown", None),
+    ("<think>so <answer>4</answer>", None),
+    ("<think>a</think> <answer>4</answer> <think>or <answer>5</answer></think>", "4"),
+    ("<think>a</think> <answer>4</answer> User: b <think>c</think> <answer>5</answer>", "5"),
   ],
 )
 def test_extract_answer(response, expected):
@@ -84,7 +88,7 @@ def test_extraction_in_linear_time(unit):
     ("0.30000000000000001", "0.3", False),
     ("9" * 60, "9" * 59 + "8", False),
     ("49%", "50%", False),
-    # left to math-verify
+    # left to judge
     ("0.333333", "1/3", None),
     ("50%", "0.5", None),
     ("1,23", "123", None),
@@ -176,7 +180,6 @@ def test_not_equal(answer, gold):
   "answer", [r"\sqrt{ 2", "(a + 2", "12 7 9", "?", "(" * 300 + "1" + ")" * 300, "x+" * 1500 + "1"]
 )
 def test_unparsable_answers_are_refused_quickly(answer):
-  judge("1/2", "2")  # import math-verify outside the measurement
   began = time.perf_counter()
   assert judge(answer, "2") == (False, UNPARSABLE)
   assert time.perf_counter() - began < 2.0
@@ -184,13 +187,10 @@ def test_unparsable_answers_are_refused_quickly(answer):
 
 def test_check_gold():
   good = ["4", "1,234", r"\$5", r"\frac{1}{2}", "x+1", r"\text{Evelyn}", "[1, 2)", "$x^2$"]
-  bad = ["", " ", "?", r"\sqrt{ 2", r"\frac{1}{", "{" * 5000]
-  assert [gold for gold in good + bad if check_gold(gold)] == good
-
-
-def test_plain_golds_need_no_math_verify(monkeypatch):
-  monkeypatch.setattr(maths, "load_math_verify", lambda: pytest.fail("math-verify was imported"))
-  assert check_gold("1,234.5") and verify_plain("4", "4")
+  bad = ["", " ", "?", r"\sqrt{ 2", r"\frac{1}{", "{" * 5000,
+         "proof", "N/A", "None", "nan", "minimum at $x=2$", "hello world!",
+         r"\text{see the solution of the first part}", "12 apples or so", "The point $(1,2)$ lies on it"]
+  assert [gold for gold in good + bad if usable_gold(gold) is None] == good
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,10 @@ def test_plain_golds_need_no_math_verify(monkeypatch):
     (r"\boxed{3} hm <think>\boxed{4}</think> It is \boxed{5}, that is 5.", "5", "5"),
     (r"\boxed{3}, and again \boxed{3}", "3", "3"),
     (r"\boxed{3} or rather \boxed{4}", "3, 4", "4"),
-    (r"\boxed{\boxed{7}}", r"\boxed{7}", "7"),
+    (r"\boxed{\boxed{7}}", "7", "7"),
+    (r"\boxed {42} and \fbox{42}", "42", "42"),
+    (r"so \boxed 7.", "7", "7"),
+    (" ".join(rf"\boxed{{{i}}}" for i in range(1, 19)), ", ".join(map(str, range(1, 19))), "18"),
     (r"\boxed{3} and \boxed{4", "3", "4"),
     ("He pays $1,234.50 in all.", None, "$1,234.50"),
     ("From 12 down to -3.", None, "-3"),
@@ -242,6 +245,13 @@ def test_tricky_pairs():
   assert wrong == []
 
 
+def test_fresh_pairs():
+  """Every kind of issue 11, each with forms that it does not name."""
+  assert len(FRESH) >= 300 and len(set(FRESH)) == len(FRESH)
+  wrong = [pair for pair in FRESH if judge(pair[0], pair[1], pair[3])[0] != pair[2]]
+  assert wrong == []
+
+
 def test_equality_does_not_depend_on_what_was_judged_before():
   pairs = PAIRS[::7]
   first = [judge(answer, gold) for answer, gold, *_ in pairs]
@@ -252,17 +262,11 @@ def test_equality_does_not_depend_on_what_was_judged_before():
 @pytest.mark.parametrize(
   "answer", [r"2^{100000000}", "9^{9^{9}}", "9**9**9", "10^{9}!", r"\binom{10^9}{10^8}", r"\int_0^1 x^x dx"]
 )
-def test_what_is_no_number_cannot_hang_a_question_about_a_number(answer, monkeypatch):
-  monkeypatch.setattr(maths, "_ask_math_verify", lambda *texts: pytest.fail("math-verify was asked"))
+def test_what_is_no_number_cannot_hang_a_question_about_a_number(answer):
   began = time.perf_counter()
   for gold in ("28", r"\frac{1}{3}", "1.5"):
     assert not judge(answer, gold)[0]
   assert time.perf_counter() - began < 1.0
-
-
-def test_what_our_reader_does_not_know_is_asked_of_math_verify():
-  assert judge(r"\int_0^1 2x dx + \sqrt{2}", r"1+\sqrt{2}") == (True, SCORED)
-  assert judge(r"\int_0^1 3x dx + \sqrt{2}", r"1+\sqrt{2}") == (False, SCORED)
 
 
 def golds_of(name):
@@ -306,7 +310,7 @@ def test_gold_answers_equal_themselves_and_nothing_else(name, count):
   boxed = [gold for gold in golds if judge(rf"Thus $\boxed{{{gold}}}$", gold) != (True, SCORED)]
   spaced = [gold for gold in golds if judge(f"The answer is ${gold} $.", gold) != (True, SCORED)]
   assert boxed == spaced == []
-  assert all(check_gold(gold) for gold in golds)
+  assert all(usable_gold(gold) is None for gold in golds)
   accepted = set()
   for gold in dict.fromkeys(golds):
     wrong = perturbed(gold, 20)

@@ -1,37 +1,42 @@
 r"""Equality of the forms of answers. The conventions are in the docstring of `r1jax.verifiers.answers`."""
 
-from fractions import Fraction
+import re
 
-from r1jax.verifiers.answers.expression import Node, Unreadable, has_constant, parse, symbols
-from r1jax.verifiers.answers.forms import (
-  Based,
-  Group,
-  Matrix,
-  Named,
-  Relation,
-  Scalar,
-  Words,
-  as_region,
-  marked,
-  without_article,
-)
+from r1jax.verifiers.answers.compare import is_literal, is_settled, proportional, same_expression
+from r1jax.verifiers.answers.expression import Node, Unreadable, parse, symbols
+from r1jax.verifiers.answers.forms import without_article
+from r1jax.verifiers.answers.labels import says_more, without_words
+from r1jax.verifiers.answers.records import Based, Clock, Congruence, Family, Group, Matrix, Named, Relation, Scalar, Words
 from r1jax.verifiers.answers.regions import Region, alike
-from r1jax.verifiers.answers.text import plain_words, same_units
-from r1jax.verifiers.answers.values import Undefined, difference, evaluate, inexact, is_real, is_zero, quotient, real, same
-
-ROUNDED_DIGITS = 8  # what a pocket calculator shows, and more than people round to; ours
+from r1jax.verifiers.answers.sets import as_region, marked
+from r1jax.verifiers.answers.special import components, equal_congruences, equal_families, equal_times, is_vector, renamed
+from r1jax.verifiers.answers.text import plain_words
+from r1jax.verifiers.answers.units import same_units
+from r1jax.verifiers.answers.values import Undefined, evaluate, is_zero, quotient, same
 
 
 def equal(answer: object, gold: object, answer_text: str = "", gold_text: str = "") -> bool:
   """Whether an answer's form is equal to the gold one's. The texts are for words, where one side may be letters."""
+  if says_more(answer):
+    answer = without_words(answer)
   if isinstance(gold, Words) or isinstance(answer, Words):
     return _equal_words(answer, gold, answer_text, gold_text)
   if isinstance(gold, Named) or isinstance(answer, Named):
     return _equal_named(answer, gold)
+  if isinstance(gold, Family) or isinstance(answer, Family):
+    return equal_families(answer, gold)
+  if isinstance(answer, Relation) and isinstance(gold, Scalar) and answer.value is not None:
+    return is_literal(gold.node) and equal(answer.value, gold)  # x+y = 7 where x+y is asked for
   if isinstance(gold, Relation) or isinstance(answer, Relation):
-    return isinstance(gold, Relation) and isinstance(answer, Relation) and _proportional(answer, gold)
+    return isinstance(gold, Relation) and isinstance(answer, Relation) and proportional(answer, gold)
+  if isinstance(gold, Congruence) or isinstance(answer, Congruence):
+    return equal_congruences(answer, gold)
+  if isinstance(gold, Clock) or isinstance(answer, Clock):
+    return equal_times(answer, gold)
   if isinstance(gold, Region) or isinstance(answer, Region):
     return _equal_regions(as_region(answer), as_region(gold))
+  if is_vector(answer) and isinstance(gold, Group | Matrix):
+    return _equal_vectors(answer, gold)
   if isinstance(gold, Matrix) or isinstance(answer, Matrix):
     return _equal_matrices(answer, gold)
   if isinstance(gold, Group) or isinstance(answer, Group):
@@ -54,20 +59,47 @@ def _equal_words(answer: object, gold: object, answer_text: str, gold_text: str)
 
 def _equal_named(answer: object, gold: object) -> bool:
   if isinstance(answer, Named) and isinstance(gold, Named):
-    same_name = answer.name == gold.name or "(" in answer.name + gold.name
-    if same_name and equal(answer.form, gold.form):
+    form = _with_variable(answer, gold) if _same_names(answer, gold) else None
+    if form is not None and equal(form, gold.form):
       return True
     if isinstance(answer.form, Scalar) and isinstance(gold.form, Scalar):
       both = symbols(answer.form.node) and symbols(gold.form.node)
-      return bool(both) and _proportional(_as_relation(answer), _as_relation(gold))
+      return bool(both) and proportional(_as_relation(answer), _as_relation(gold))
     return False
   named, other = (gold, answer) if isinstance(gold, Named) else (answer, gold)
   if isinstance(other, Relation):
+    if named is gold and not (isinstance(gold.form, Scalar) and symbols(gold.form.node)):
+      return False  # 2x+1 = 7 is not solved for x
     relation = _as_relation(named)
-    return relation is not None and _proportional(*((other, relation) if named is gold else (relation, other)))
+    return relation is not None and proportional(*((other, relation) if named is gold else (relation, other)))
   if isinstance(other, Region) and other.name not in (None, named.name):
     return False
   return equal(answer.form if isinstance(answer, Named) else answer, gold.form if isinstance(gold, Named) else gold)
+
+
+_OF_LETTER = re.compile(r"([A-Za-z]+(?:_\w+)?'*)\(([A-Za-z])\)")
+
+
+def _same_names(answer: Named, gold: Named) -> bool:
+  """The same name; a function of another letter; y for f(x); or words for a letter."""
+  names = [re.sub(r"^m(?=\\angle)|[\s{}]", "", named.name) for named in (answer, gold)]
+  functions = [_OF_LETTER.fullmatch(name) for name in names]
+  if names[0] == names[1] or [named.label for named in (answer, gold)].count(True) == 1 and "\\text" in "".join(names):
+    return True
+  if all(functions):
+    return functions[0][1] == functions[1][1] and all(match[2].islower() for match in functions)
+  return any(match and match[2].islower() and name in (match[1], "y")
+             for match, name in zip(functions, names[::-1], strict=True))
+
+
+def _with_variable(answer: Named, gold: Named) -> object:
+  """The answer's form, its function's letter written as the gold answer's: W(n) = 2n for W(x) = 2x."""
+  old, new = (_OF_LETTER.fullmatch(re.sub(r"\s", "", named.name)) for named in (answer, gold))
+  if not (old and new) or old[2] == new[2] or not isinstance(answer.form, Scalar):
+    return answer.form
+  if new[2] in symbols(answer.form.node):
+    return None
+  return Scalar(renamed(answer.form.node, old[2], new[2]), answer.form.mark, answer.form.unit)
 
 
 def _as_relation(named: Named) -> Relation | None:
@@ -89,16 +121,26 @@ def _equal_regions(answer: Region | None, gold: Region | None) -> bool:
 
 
 def _equal_matrices(answer: object, gold: object) -> bool:
-  """Entry by entry; a column may be written as a tuple."""
+  """Entry by entry; a column or a row may be written as a tuple."""
   forms = []
-  for form in (answer, gold):
+  for form, other in ((answer, gold), (gold, answer)):
     if isinstance(form, Group) and form.kind == "()":
-      form = Matrix(tuple((item,) for item in form.items))
+      row = isinstance(other, Matrix) and len(other.rows) == 1
+      form = Matrix((form.items,) if row else tuple((item,) for item in form.items))
     if not isinstance(form, Matrix):
       return False
     forms.append(form)
   entries, golds = (tuple(cell for row in form.rows for cell in row) for form in forms)
   return len(forms[0].rows) == len(forms[1].rows) and _same_tuple(entries, golds)
+
+
+def _equal_vectors(answer: Scalar, gold: Group | Matrix) -> bool:
+  items = gold.items if isinstance(gold, Group) else tuple(cell for row in gold.rows for cell in row)
+  found = components(answer, len(items)) if len(items) in (2, 3) else None
+  try:
+    return found is not None and all(same(a, evaluate(_plain_scalar(g), {})) for a, g in zip(found, items, strict=True))
+  except (Undefined, Unreadable):
+    return False
 
 
 def _equal_groups(answer: object, gold: object) -> bool:
@@ -110,19 +152,23 @@ def _equal_groups(answer: object, gold: object) -> bool:
       return all(equal(item, gold) for item in group.items)  # one answer in two writings, 15 39/40 or 639/40
     return group.kind == "set" and len(group.items) == 1 and equal(answer, group.items[0])
   kinds = {answer.kind, gold.kind}
+  if kinds == {"cases"}:
+    return _same_items(answer.items, gold.items)
   if kinds == {"ratio"}:
     return len(answer.items) == len(gold.items) and _equal_ratios(answer.items, gold.items)
   if "ratio" in kinds:
     return False
   items, golds = answer.items, gold.items
   if kinds <= {"list", "set"}:
-    if "set" in kinds and len(kinds) == 1:
+    if ("set" in kinds and len(kinds) == 1) or all(isinstance(item, Group) for item in golds):
       return _covers(items, golds) and _covers(golds, items)
     return _same_items(items, golds)
   if kinds == {"()", "list"}:
     return _same_tuple(_in_order_of_names(items), _in_order_of_names(golds))
   if kinds in ({"][", "()"}, {"]["}):
     return _same_tuple(items, golds)
+  if gold.kind == "[]" and answer.kind in ("list", "set") and as_region(gold) is None:
+    return _same_tuple(items, golds)  # a list as programs print it, no interval
   return len(kinds) == 1 and _same_tuple(items, golds)
 
 
@@ -195,124 +241,3 @@ def _at_most_one(node: Node) -> bool:
     return bool(symbols(node)) or not abs(evaluate(node, {})) > 1
   except Undefined:
     return True
-
-
-def is_literal(node: Node) -> bool:
-  """Whether it is a plain number, a fraction of whole numbers or a mixed number, with or without a sign."""
-  if node.kind == "neg":
-    node = node.args[0]
-  if node.kind == "div":
-    return all(_is_whole(part) for part in node.args)
-  return node.kind in ("number", "mixed")
-
-
-def is_settled(node: Node) -> bool:
-  """Whether it is a number and not work left to be done: a literal, no fraction that is whole (10/2), or a number in
-  scientific notation."""
-  inner = node.args[0] if node.kind == "neg" else node
-  if inner.kind == "mul":
-    number, power = inner.args
-    power_of_ten = power.kind == "pow" and power.args[0].value == 10 and _is_whole(power.args[1])
-    return number.kind == "number" and power_of_ten
-  if inner.kind == "div" and is_literal(node):
-    top, bottom = (part.args[0].value if part.kind == "neg" else part.value for part in inner.args)
-    return bottom != 0 and (top / bottom).denominator != 1
-  return is_literal(node)
-
-
-def _is_whole(node: Node) -> bool:
-  node = node.args[0] if node.kind == "neg" else node
-  return node.kind == "number" and node.value.denominator == 1
-
-
-# Where the letters are put when two expressions are compared: nothing special may happen there, and letters may be
-# negative, so that \sqrt{x^2} is not x. Ours.
-_POINTS = tuple(
-  tuple(Fraction(*pair) for pair in row)
-  for row in (
-    ((1237, 911), (1559, 1021), (797, 1033), (2203, 1481), (1871, 1753), (1049, 677)),
-    ((977, 1319), (2011, 1279), (1663, 1151), (751, 1361), (2311, 1907), (1187, 1949)),
-    ((-1409, 1063), (-1093, 1487), (-2131, 1753), (-881, 1217), (-1583, 947), (-1697, 1429)),
-    ((-1201, 1669), (1759, 1301), (-1361, 971), (1931, 1447), (-727, 1153), (1427, 1109)),
-  )
-)
-
-
-def _points(nodes: list[Node]) -> list[dict[str, Fraction]]:
-  letters = sorted(frozenset().union(*(symbols(node) for node in nodes)))
-  if not letters:
-    return [{}]
-  return [
-    {letter: row[i % len(row)] + 3 * (i // len(row)) for i, letter in enumerate(letters)} for row in _POINTS
-  ]
-
-
-def same_expression(answer: Node, gold: Node) -> bool:
-  """Whether two expressions have the same value wherever they were tried, or are the same as written."""
-  if answer == gold:
-    return True
-  if answer.kind == "number" and gold.kind == "number":
-    return answer.value == gold.value
-  points = _points([answer, gold])
-  compared = 0
-  for point in points:
-    try:
-      values = evaluate(answer, point), evaluate(gold, point)
-    except Undefined:
-      continue
-    if len(points) > 1 and is_real(values[0]) != is_real(values[1]):
-      if has_constant(answer, "i") or has_constant(gold, "i"):
-        return False
-      continue  # outside the domain of one of them
-    if not same(*values):
-      return len(points) == 1 and _is_rounded(answer, gold, *values)
-    compared += 1
-  return compared >= min(2, len(points))
-
-
-def _is_rounded(answer: Node, gold: Node, value, gold_value) -> bool:
-  """Whether one is a long decimal and the other, no decimal, rounds to it."""
-  for node, exact in ((answer, gold_value), (gold, value)):
-    inner = node.args[0] if node.kind == "neg" else node
-    if inner.kind != "number" or "." not in inner.text:
-      continue
-    whole, decimals = inner.text.split(".")
-    if len((whole + decimals).lstrip("0")) < ROUNDED_DIGITS or not is_real(exact):
-      continue
-    exact = real(exact)
-    if isinstance(exact, Fraction) and _terminates(exact.denominator):
-      continue
-    written = inner.value if node is inner else -inner.value
-    return bool(inexact(abs(difference(exact, written)) * 2 * 10 ** len(decimals)) <= 1)
-  return False
-
-
-def _terminates(denominator: int) -> bool:
-  for prime in (2, 5):
-    while denominator % prime == 0:
-      denominator //= prime
-  return denominator == 1
-
-
-def _proportional(answer: Relation, gold: Relation) -> bool:
-  """Whether the two sides' differences are the same up to a factor: any for equations, positive for inequalities."""
-  if answer is None or gold is None or answer.sign != gold.sign:
-    return False
-  sides = [answer.left, answer.right, gold.left, gold.right]
-  if symbols(answer.left) | symbols(answer.right) != (
-    symbols(gold.left) | symbols(gold.right)
-  ):
-    return False
-  factors = []
-  for point in _points(sides):
-    try:
-      values = [evaluate(side, point) for side in sides]
-      differences = difference(*values[:2]), difference(*values[2:])
-      if any(is_zero(each) for each in differences):
-        return False
-      factors.append(quotient(*differences))
-    except Undefined:
-      continue
-  if len(factors) < 2 or not all(same(factor, factors[0]) for factor in factors[1:]):
-    return False
-  return answer.sign == "=" or (is_real(factors[0]) and real(factors[0]) > 0)

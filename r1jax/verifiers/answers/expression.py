@@ -38,19 +38,20 @@ _FUNCTIONS = {
   "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log",
   "lg", "exp", "sqrt",
 }  # fmt: skip
-_CONSTANTS = {"\\pi": "pi", "pi": "pi", "e": "e", "i": "i", "\\infty": "oo", "oo": "oo", "infinity": "oo"}
+_CONSTANTS = {"\\pi": "pi", "pi": "pi", "Pi": "pi", "e": "e", "i": "i", "\\infty": "oo", "oo": "oo", "infinity": "oo"}
 _LETTERS = (
   "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau phi "
-  "varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
+  "varphi chi psi omega hbar Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
 )
 _GREEK = frozenset(_LETTERS.split())
+_SHORT_WORDS = frozenset("so is we of the and are not for was has get per odd yes all any".split())  # no products of letters  # noqa: SIM905
 _OPAQUE = {"f", "g"}  # letters that are functions where a bracket follows: f(2x) is not 2f(x)
 KNOWN_COMMANDS = (
   _GREEK | _FUNCTIONS | {"pi", "infty", "cdot", "times", "ast", "div", "frac", "binom", "circ", "degree"}
   | {"lvert", "rvert", "lfloor", "rfloor", "lceil", "rceil"}
 )  # fmt: skip
 _TOKEN = re.compile(
-  r"\s+|(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<command>\\[A-Za-z]+|\\.)|(?P<letters>[A-Za-z]+)|(?P<other>.)",
+  r"\s+|(?P<number>(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,3}(?![\w.]))?)|(?P<command>\\[A-Za-z]+|\\.)|(?P<letters>[A-Za-z]+)|(?P<other>.)",
   re.ASCII | re.DOTALL,
 )
 _ENDS = {")": "(", "]": "[", "}": "{"}
@@ -87,7 +88,7 @@ def _tokens(text: str) -> list[str]:
     if kind == "letters":
       if token in _FUNCTIONS or token in _CONSTANTS:
         found.append(token)
-      elif len(token) > MAX_WORD:
+      elif len(token) > MAX_WORD or token.casefold() in _SHORT_WORDS:
         raise Unreadable(text)
       else:
         found.extend(token)
@@ -99,7 +100,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _is_number(token: str) -> bool:
-  return token[:1].isdigit() or (token[:1] == "." and len(token) > 1)
+  return token[:1].isdecimal() or (token[:1] == "." and len(token) > 1)
 
 
 def _number(token: str) -> Node:
@@ -192,6 +193,8 @@ class _Parser:
       elif token == "^":
         self.place += 1
         node = Node("pow", (node, self.argument()))
+        if self.peek() == "_" and node.args[0].kind == "symbol":  # v^2_0 is v_0^2
+          node = Node("pow", (self.symbol(node.args[0].name), node.args[1]))
       elif token == "!":
         self.place += 1
         node = Node("call", (node,), "factorial")
@@ -311,8 +314,10 @@ class _Parser:
     if self.peek() == "^" and self.tokens[self.place : self.place + 2] != ["^", "\\circ"]:
       self.place += 1
       power = self.argument()
-      if power.kind == "neg":
-        raise Unreadable("an inverse function")
+      if power.kind == "neg":  # \sin^{-1} is arcsin; other negative powers are read both ways
+        if power.args[0].value != 1 or "arc" + name not in _FUNCTIONS:
+          raise Unreadable("a negative power of a function")
+        name, power = "arc" + name, None
     if self.peek() in ("(", "{"):
       # The factorial or power that follows belongs to the whole: \sin(x)^2 is left to (\sin x)^2.
       node = self.until({"(": ")", "{": "}"}[self.next()])
@@ -333,7 +338,7 @@ class _Parser:
       if self.peek() == "{":
         end = self.tokens.index("}", self.place) if "}" in self.tokens[self.place :] else len(self.tokens)
         inside = self.tokens[self.place + 1 : end]
-        if not inside or not all(token.isalnum() and token.isascii() for token in inside):
+        if not inside or not all(token.lstrip("\\").isalnum() and token.isascii() or token == "," for token in inside):
           raise Unreadable("a subscript")
         self.place = end + 1
         name += "_" + "".join(inside)
@@ -341,10 +346,19 @@ class _Parser:
         name += "_" + self.next()
       else:
         raise Unreadable("a subscript")
+    name += self.primes()
     if name in _OPAQUE and self.peek() == "(":
       self.place += 1
       return Node("call", (self.until(")"),), "opaque " + name)
     return Node("symbol", name=name)
+
+  def primes(self) -> str:
+    found = ""
+    for mark in (["'"], ["^", "\\prime"], ["^", "{", "\\prime", "}"]):
+      while self.tokens[self.place : self.place + len(mark)] == mark:
+        self.place += len(mark)
+        found += "'"
+    return found
 
 
 def _is_proper(top: Node, bottom: Node) -> bool:

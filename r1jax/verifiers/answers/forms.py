@@ -1,86 +1,17 @@
-r"""Forms of mathematical answers: numbers, expressions, equations, lists, sets, tuples, intervals and their unions,
-inequalities, matrices, numerals of a base, words.
-"""
+r"""Reading an answer's form: numbers, expressions, equations, lists, sets, tuples, matrices, numerals of a base, words."""
 
 import re
-from dataclasses import dataclass
-from itertools import pairwise
 
-from r1jax.verifiers.answers.expression import KNOWN_COMMANDS, MAX_WORD, Node, Unreadable, parse, symbols
-from r1jax.verifiers.answers.regions import (
-  INFINITY,
-  OPPOSITE,
-  Region,
-  below,
-  complement,
-  half_line,
-  intersection,
-  merged,
-)
-from r1jax.verifiers.answers.text import (
-  chinese_number,
-  plain_words,
-  scaled,
-  split_unit,
-  without_repetition,
-  without_thousands,
-)
-from r1jax.verifiers.answers.values import Undefined, evaluate, is_real, real
-
-MAX_ITEMS = 64  # of a list, set or matrix; ours
-
-
-@dataclass(frozen=True)
-class Scalar:
-  """A number or expression. mark: "", "degrees" or "percent". unit: a name or None."""
-
-  node: Node
-  mark: str = ""
-  unit: str | None = None
-
-
-@dataclass(frozen=True)
-class Group:
-  """Several forms. kind: "list", "set", "ratio", or the two brackets of a tuple or interval, "()" to "]["."""
-
-  kind: str
-  items: tuple
-
-
-@dataclass(frozen=True)
-class Named:
-  """An assignment, `name = form`."""
-
-  name: str
-  form: object
-
-
-@dataclass(frozen=True)
-class Relation:
-  """left stands in this relation to right: one of = < <= (others are turned round)."""
-
-  sign: str
-  left: Node
-  right: Node
-
-
-@dataclass(frozen=True)
-class Matrix:
-  rows: tuple
-
-
-@dataclass(frozen=True)
-class Based:
-  digits: str
-  base: int
-
-
-@dataclass(frozen=True)
-class Words:
-  """Words, in the normal form of plain_words, or the canonical one of several ways to say the same."""
-
-  text: str
-
+from r1jax.verifiers.answers.chinese import chinese_number, scaled
+from r1jax.verifiers.answers.expression import MAX_WORD, Node, Unreadable, parse, symbols
+from r1jax.verifiers.answers.labels import chain, rounds_to
+from r1jax.verifiers.answers.parts import enclosed, joint, split
+from r1jax.verifiers.answers.records import Based, Clock, Congruence, Family, Group, Matrix, Named, Relation, Scalar, Words
+from r1jax.verifiers.answers.regions import INFINITY, OPPOSITE, Region
+from r1jax.verifiers.answers.sets import MAX_ITEMS, SIGN, SIGNS, as_region, region
+from r1jax.verifiers.answers.text import plain_words, without_repetition, without_thousands
+from r1jax.verifiers.answers.units import split_unit
+from r1jax.verifiers.answers.values import product
 
 _SYNONYMS = {
   "empty": "no solution|no solutions|no real solution|no real solutions|no roots|no real roots|there is no solution|"
@@ -101,58 +32,47 @@ _LETTERS = re.compile(r"[A-Za-z][A-Za-z' -]*")
 _BASED = re.compile(
   r"\(?([0-9A-Za-z]{1,64})\)?(?:_(?:\{(?:\\text\{)?(\d{1,2})\}?\}|(\d))| (?:in )?base[- ](\d{1,2}))", re.ASCII
 )
-
-
-def _joint(words: str, commands: str, others: str) -> re.Pattern:
-  r"""One of the words, alone or as \text{, word }, one of the LaTeX commands, or one of the other marks."""
-  text = rf"\\(?:text|mbox|mathrm)\{{\s*,?\s*(?:{words})\s*,?\s*\}}|(?<![A-Za-z\\])(?:{words})(?![A-Za-z])"
-  return re.compile(rf"{text}|{others}" + (rf"|\\(?:{commands})(?![A-Za-z])" if commands else ""))
-
-
-_SEPARATOR = _joint("and|or", "", "[,;和与]|或者?|以及")
-_OR = _joint("or", "cup|lor|vee", "(?<![A-Za-z])U(?![A-Za-z])|或者?")
-_AND = _joint("and", "land|wedge", "且")
-_SIGNS = {
-  "=": "=", "<": "<", ">": ">", "<=": "<=", ">=": ">=", "!=": "!=", "\\le": "<=", "\\leq": "<=", "\\leqslant": "<=",
-  "\\ge": ">=", "\\geq": ">=", "\\geqslant": ">=", "\\lt": "<", "\\gt": ">", "\\ne": "!=", "\\neq": "!=",
-}  # fmt: skip
-_SIGN = re.compile(r"<=|>=|!=|\\(?:leqslant|geqslant|leq|geq|neq|le|ge|lt|gt|ne)(?![A-Za-z])|[<>=]")
-_NAME = re.compile(r"(?:\\?[A-Za-z]+(?:_(?:\{[A-Za-z0-9]+\}|[A-Za-z0-9]))?)(?:\s*\(\s*[A-Za-z]\s*\)|')?")
+_SEPARATOR = joint("and|or", "", r"[,;和与]|或者?|以及|\\\\")
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_TO = re.compile(rf"({_NUMBER}) ?(?:to|\\text\{{ ?to ?\}}) ?({_NUMBER})", re.ASCII)
+_CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))? ?(?:\\(?:text|unit)\{)? ?([ap])\.? ?m\.?\}?", re.IGNORECASE | re.ASCII)
 _MEMBER = re.compile(r"(\\?[A-Za-z]+)\s*\\in(?![A-Za-z])\s*")
-_BUILDER = re.compile(r"\\\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\||:|\\mid|\\vert)\s*(.*)\\\}")
 _MATRIX = re.compile(
-  r"[(\[]?\s*\\begin\{(?P<kind>[pbB]?matrix|array)\}(?:\s*\{[lcr|]*\})?(?P<body>.*)\\end\{(?P=kind)\}\s*[)\]]?"
+  r"(?P<factor>[^&]*?)[(\[]?\s*\\begin\{(?P<kind>(?:small|[pbB])?matrix|array)\}(?:\s*\{[lcr|"
+  r"]*\})?(?P<body>.*)\\end\{(?P=kind)\}"
+  r"\s*[)\]]?(?P<power>.*)"
 )
-_OWN_COMMANDS = (
-  "text mbox mathrm textbf textrm textit operatorname mathbf mathbb cup lor vee land wedge pm mp in mid vert setminus "
-  "backslash le leq leqslant ge geq geqslant lt gt ne neq emptyset varnothing langle rangle begin end R"
+_ROWS = re.compile(r"(?:\\\{)?\s*\\begin\{(cases|aligned|align\*?|gathered|array|split)\}(?:\s*\{[lcr|"
+  r"]*\})?(.*)\\end\{\1\}\.?")
+_PERCENT_WORD = re.compile(r"\s*(?:percent|per cent|pct\.?)$|\s*\\text\{\s*(?:percent|per cent|%|\\%)\s*\}$", re.IGNORECASE)
+_WHOLE_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+_INTEGERS = r"(?:\\mathbb\s*\{?Z\}?|\\Z(?![A-Za-z])|Z(?![A-Za-z]))"
+_FAMILY = re.compile(
+  rf"(?P<form>.*?)\s*[,;(]?\s*(?:\\text\{{)?\s*[,(]?\s*(?:(?:where|for|with)\s+)?(?:(?:any|all|every|some|"
+  rf"an)\s+)?(?:integers?\s+)?\}}?\s*"
+  rf"(?P<letter>[a-zA-Z])\s*(?:\\in\s*{_INTEGERS}|(?:\\text\{{)?\s*(?:is\s+)?(?:(?:an?|any)\s+)?integers?\.?\s*\}}?"
+  r"|(?:\\text\{)?\s*(?:为|是)(?:任意)?整数\s*\}?)\s*\)?"
 )
-_COMMANDS = KNOWN_COMMANDS | set(_OWN_COMMANDS.split())
-_PERCENT_WORD = re.compile(
-  r"\s*(?:percent|per cent|pct\.?)$|\s*\\(?:text|mbox)\{\s*(?:percent|per cent|%|\\%)\s*\}$", re.IGNORECASE
+_ANY_INTEGER = re.compile(
+  r"(?P<form>.*?)\s*[,;(]?\s*(?:\\text\{)?\s*[,(]?\s*(?:(?:where|for|with)\s+)?(?:any|all|every|some|"
+  r"an)\s+integers?\s*\}?\s*"
+  r"(?P<letter>[a-zA-Z])\s*\)?"
 )
-_DRESSED = re.compile(
-  r"\\(?:text|mathrm|mathbf|mathit|operatorname|mbox)\s*\{\s*([A-Za-z]|[\d.]+|sin|cos|tan|ln|log)\s*\}", re.ASCII
+_FOR_ALL = re.compile(r"\s*,?\s*(?:\\text\{\s*)?for (?:all|every|any)(?: real)?(?: numbers?)?\s*\}?\s*\$?([a-z])\$?"
+                      r"(?:\s*\\in\s*\\mathbb\s*\{?R\}?)?$")  # fmt: skip
+_CONGRUENT = re.compile(r"(?:([A-Za-z])\s*\\equiv\s*)?(-?\d{1,18})\s*\(?\\?p?mod\s*\{?\s*(\d{1,18})\s*\}?\)?", re.ASCII)
+_INTRODUCED = re.compile(r"\\text\{[^{}=]{1,60}:\s*\}|\\text\{\s*(?:the |at )?(?:points?|values?|vectors?|coordinates?|"
+  r"line|plane)(?: are| is)?:?\s*\}\s*(?=[(\\])")
+_APPROXIMATED = re.compile(
+  r"(.+?)\s*(?:\(\s*(?:\\approx|=|or)?\s*([\d.,/]+)\s*(?:\\unit\{[^{}]*\})?\)|\\approx\s*(.+))", re.ASCII
 )
-_ALL_BUT = re.compile(
-  r"(?:\\mathbb\s*\{?R\}?|\(-\s*\\infty\s*,\s*\+?\\infty\s*\))\s*(?:\\setminus|\\backslash|-)\s*(\\\{.*\\\})"
-)
-_WHOLE_TEXT = re.compile(r"\\(?:text|mbox|textbf|textrm|textit|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
 
 
 def read(text: str) -> object:
-  """The form that a tidy text says. Raises Unreadable."""
+  """The form that a tidy text says, its units marked. Raises Unreadable."""
   if not text:
     raise Unreadable("nothing")
   return _words(text) or _read_together(text)
-
-
-def has_unknown_commands(text: str) -> bool:
-  r"""Whether it holds LaTeX that no form here is written in, such as \int: then others may be able to read it."""
-  return any(command not in _COMMANDS for command in re.findall(r"\\([A-Za-z]+)", text))
-
-
-# ---- reading
 
 
 def _words(text: str) -> Words | Region | None:
@@ -162,6 +82,8 @@ def _words(text: str) -> Words | Region | None:
     return Words(_CANONICAL.get(words) or _CANONICAL[text])
   if words in _ALL_REALS or text in _ALL_REALS:
     return Region(((-INFINITY, False, INFINITY, False),))
+  if text in ("\\ldots", "...", "\\cdots", "\\vdots"):
+    return Words("...")
   if _WHOLE_TEXT.fullmatch(text) and not any(c.isdigit() for c in words):
     return Words(without_article(words))
   if re.fullmatch(r"[A-Z]{2,4}", text) or (_LETTERS.fullmatch(text) and _long_word(text)):
@@ -176,33 +98,32 @@ def without_article(words: str) -> str:
 
 
 def _long_word(text: str) -> bool:
-  return any(len(word) > MAX_WORD and word not in ("sqrt",) for word in re.findall("[A-Za-z]+", text))
+  words = re.findall("[A-Za-z]+", text)
+  return any(len(word) > MAX_WORD and word != "sqrt" for word in words)
 
 
 def _read_together(text: str) -> object:
   """What may consist of several parts: regions, lists, matrices, tuples, sets; otherwise a relation or a scalar."""
-  matrix = _MATRIX.fullmatch(text)
-  if matrix:
-    return _matrix(matrix["body"])
+  text = _INTRODUCED.sub("", _FOR_ALL.sub("", text))
+  special = _matrix(text) or _rows(text) or _family(text) or _congruence(text) or _clock(text)
+  if special is not None:
+    return special
   member = _MEMBER.match(text)
   if member:
     form = as_region(read(text[member.end() :]))
     if form is None:
       raise Unreadable("membership of what is no set of numbers")
     return Region(form.intervals, member[1])
-  region = _region(text)
-  if region is not None:
-    return region
+  found = region(text)
+  if found is not None:
+    return found
   if "(" not in text and "[" not in text and "\\{" not in text:
     text = without_thousands(text)
-  parts = _split(text, _SEPARATOR)
+  parts = split(text, _SEPARATOR)
   if len(parts) > 1:
     parts = [part for part in parts if part]
     return Group("list", _items(parts)) if len(parts) > 1 else read(parts[0] if parts else "")
-  group = _bracketed(text)
-  if group is not None:
-    return group
-  return _relation_or_scalar(text)
+  return _bracketed(text) or _relation_or_scalar(text)
 
 
 def _items(parts: list[str]) -> tuple:
@@ -213,6 +134,9 @@ def _items(parts: list[str]) -> tuple:
       found.append(read(signed))
     if len(found) > MAX_ITEMS:
       raise Unreadable("too many items")
+  words = [form for form in found if isinstance(form, Words) and form.text != "..."]
+  if words and len(words) < len(found):
+    raise Unreadable("words among formulas")
   return tuple(found)
 
 
@@ -224,94 +148,107 @@ def _both_signs(text: str) -> list[str]:
   return [plus, minus]
 
 
-def _split(text: str, separator: re.Pattern) -> list[str]:
-  """The parts between separators that stand outside all brackets."""
-  depth, depths = 0, []
-  for c in text:
-    depth += (c in "([{") - (c in ")]}")
-    depths.append(depth)
-  parts, start = [], 0
-  for match in separator.finditer(text):
-    # Of \text{ or } the brackets are its own.
-    if (depths[match.start() - 1] if match.start() else 0) == 0:
-      parts.append(text[start : match.start()].strip())
-      start = match.end()
-  return [*parts, text[start:].strip()]
-
-
-def _enclosed(text: str, begin: str, end: str) -> str | None:
-  """What stands between the two brackets when they open at the first character and close at the last."""
-  if not (text.startswith(begin) and text.endswith(end)) or len(text) < len(begin) + len(end):
-    return None
-  inside, depth = text[len(begin) : len(text) - len(end)], 0
-  for c in inside:
-    depth += (c in "([{") - (c in ")]}")
-    if depth < 0:
-      return None
-  return inside.strip() if depth == 0 else None
-
-
-def _bracketed(text: str) -> Group | Words | None:
+def _bracketed(text: str) -> Group | None:
   for begin, end, kind in (
     ("\\{", "\\}", "set"), ("(", ")", "()"), ("[", "]", "[]"), ("(", "]", "(]"), ("[", ")", "[)"), ("]", "[", "]["),
     ("{", "}", "set"),
   ):  # fmt: skip
-    inside = _enclosed(text, begin, end)
+    inside = enclosed(text, begin, end)
     if inside is None:
       continue
-    parts = _split(inside, re.compile("[,;]"))
-    if kind == "set":
+    parts = split(inside, re.compile("[,;]"))
+    if kind == "set" and (begin == "\\{" or len(parts) > 1):
       return Group("set", _items(parts))
     if len(parts) > 1:
       return Group(kind, tuple(read(part) for part in parts[: MAX_ITEMS + 1]))
     if kind == "()" and not inside.isascii():
       return None
-  ratio = _split(text, re.compile(":"))
+  text = _TO.sub(r"\1:\2", text) if _TO.fullmatch(text) else text
+  ratio = split(text, re.compile(":"))
   if len(ratio) > 1 and all(ratio):
-    return Group("ratio", tuple(read(part) for part in ratio[:MAX_ITEMS]))
+    return Group("ratio", tuple(_relation_or_scalar(part) for part in ratio[:MAX_ITEMS]))
   return None
 
 
-def _matrix(body: str) -> Matrix:
-  rows = [row for row in (part.strip() for part in body.split("\\\\")) if row]
+# ---- what is written in a way of its own
+
+
+def _matrix(text: str) -> Matrix | None:
+  match = _MATRIX.fullmatch(text) if "\\begin" in text else None
+  if match is None:
+    return None
+  if match["power"].strip() or (match["kind"] == "array" and "\\{" in match["factor"]):
+    raise Unreadable("a matrix with something after it")
+  rows = [row for row in (part.strip() for part in match["body"].replace("\\hline", "").split("\\\\")) if row]
   cells = tuple(tuple(_relation_or_scalar(cell.strip()) for cell in row.split("&")) for row in rows)
   if not cells or len({len(row) for row in cells}) != 1 or len(cells) * len(cells[0]) > MAX_ITEMS:
     raise Unreadable("a matrix")
-  return Matrix(cells)
+  factor = match["factor"].strip().removesuffix("\\cdot").removesuffix("\\times").strip()
+  if not factor:
+    return Matrix(cells)
+  if factor.endswith("="):
+    return Named(factor[:-1].strip(), Matrix(cells), label=True)
+  scale = parse("-1" if factor == "-" else factor)
+  if not all(isinstance(cell, Scalar) for row in cells for cell in row):
+    raise Unreadable("a factor of a matrix of relations")
+  return Matrix(tuple(tuple(Scalar(product(scale, cell.node), cell.mark) for cell in row) for row in cells))
+
+
+def _rows(text: str) -> object | None:
+  """The equations of \\begin{cases} and its like as a list; cases with conditions as pairs, in any order."""
+  match = _ROWS.fullmatch(text) if "\\begin" in text else None
+  if match is None:
+    return None
+  rows = [row.strip(" ,;") for row in match[2].split("\\\\")]
+  rows = [row for row in rows if row]
+  if match[1] == "cases" and any("&" in row for row in rows):
+    cells = [[re.sub(r"\\text\{\s*(?:if|for|when)?\s*\}", "", cell).strip(" ,;") for cell in row.split("&")] for row in rows]
+    return Group("cases", tuple(Group("[]", _items([cell for cell in row if cell])) for row in cells))
+  rows = [row.replace("&", "") for row in rows]
+  return Group("list", _items(rows)) if len(rows) > 1 else read(rows[0] if rows else "")
+
+
+def _family(text: str) -> Family | None:
+  if "nteger" not in text and "Z" not in text and "整数" not in text:
+    return None
+  match = _ANY_INTEGER.fullmatch(text) or _FAMILY.fullmatch(text)
+  if match is None or not match["form"].strip():
+    return None
+  form = read(match["form"].strip(" ,;"))
+  items = [item.form if isinstance(item, Named) else item for item in (form.items if isinstance(form, Group) else (form,))]
+  if not all(isinstance(item, Scalar) for item in items) or len(items) > 8:
+    raise Unreadable("a family of what is no expression")
+  return Family(tuple(item.node for item in items), match["letter"])
+
+
+def _congruence(text: str) -> Congruence | None:
+  match = _CONGRUENT.fullmatch(text) if "mod" in text else None
+  return Congruence(int(match[2]), int(match[3]), match[1]) if match and int(match[3]) else None
+
+
+def _clock(text: str) -> Clock | None:
+  match = _CLOCK.fullmatch(text)
+  return Clock(int(match[1]), int(match[2] or 0), match[3].lower()) if match else None
+
+
+# ---- relations and scalars
 
 
 def _relation_or_scalar(text: str) -> object:
-  signs = [_SIGNS[match[0]] for match in _SIGN.finditer(text)]
+  signs = [SIGNS[match[0]] for match in SIGN.finditer(text)]
   if not signs:
     if "\\pm" in text or "\\mp" in text:
       return Group("list", _items([text]))
     return _scalar(text)
-  parts = [part.strip() for part in _SIGN.split(text)]
+  parts = [part.strip() for part in SIGN.split(text)]
   if len(signs) > 20 or not all(parts[1:]) or any(sign != "=" for sign in signs) and len(signs) > 1:
     raise Unreadable("a chain of relations")
   if signs[0] == "!=":
     raise Unreadable("an inequation that is no region")
   if signs[0] == "=":
-    if not parts[0]:
-      return _relation_or_scalar(parts[-1])
-    for name, other in ((parts[0], parts[-1]), (parts[-1], parts[0])):
-      if _is_name(name):
-        return Named("".join(name.split()).replace("{", "").replace("}", ""), read(other))
-    nodes = [parse(without_thousands(part)) for part in parts[:-1]]
-    if not any(symbols(node) for node in nodes):
-      return read(parts[-1])  # 12+7 = 19: the last side is the answer
-    if len(signs) > 1:
-      raise Unreadable("a chain of equations")
-    return Relation("=", nodes[0], parse(parts[1]))
-  left, right = parse(parts[0]), parse(parts[1])
+    return chain(parts, read)
+  left, right = (parse(without_thousands(part)) for part in parts)
   return Relation(signs[0], left, right) if signs[0] in ("<", "<=") else Relation(OPPOSITE[signs[0]], right, left)
-
-
-def _is_name(text: str) -> bool:
-  """Whether it is a letter, with or without a subscript or the letter that it is a function of."""
-  if not _NAME.fullmatch(text) or text in ("\\pi", "e", "i"):
-    return False
-  return text.startswith("\\") or len(re.sub(r"_.*|\W.*", "", text)) == 1
 
 
 def _scalar(text: str) -> object:
@@ -321,13 +258,18 @@ def _scalar(text: str) -> object:
     digits = based[1].upper().lstrip("0") or "0"
     if 2 <= base <= 36 and all(int(c, 36) < base for c in digits) and (digits[0].isdigit() or base > 10):
       return Based(digits, base) if base != 10 else Scalar(parse(digits))
+  approximated = _APPROXIMATED.fullmatch(text)
+  if approximated:
+    form = _approximated(approximated)
+    if form is not None:
+      return form
   text = chinese_number(scaled(text))
   text = _PERCENT_WORD.sub(r"\\%", text)
   rest, unit = split_unit(text)
   rest = without_repetition(chinese_number(scaled(rest)))
   if unit == "degree":
     rest, unit = rest + "^\\circ", None
-  node, mark = parse(_unwrapped(without_thousands(rest))), ""
+  node, mark = parse(without_thousands(rest)), ""
   negative = node.kind == "neg"
   inner = node.args[0] if negative else node
   if inner.kind in ("degrees", "percent"):
@@ -335,136 +277,18 @@ def _scalar(text: str) -> object:
   return Scalar(node, mark, unit)
 
 
-def _unwrapped(text: str) -> str:
-  r"""\text{..} and \mathrm{..} around digits or one letter are dressing."""
-  return _DRESSED.sub(r"\1 ", text)
-
-
-# ---- sets of real numbers
-
-
-def _region(text: str) -> Region | None:
-  """Unions of intervals, and inequalities in one letter; None when the text is neither."""
-  builder = _BUILDER.fullmatch(text)
-  if builder:
-    region = _region(builder[2].strip())
-    return region and Region(region.intervals, None)
-  without = _ALL_BUT.fullmatch(text)
-  if without:
-    points = _bracketed(without[1])
-    return complement([_end(item) for item in points.items]) if points else None
-  parts = _split(text, _OR)
-  if len(parts) == 1 and not _SIGN.search(text) and not ("\\infty" in text and text[:1] in "([]"):
-    return None
-  found, names = [], set()
-  for part in parts:
-    intervals, name = _one_region(part.strip())
-    if intervals is None:
-      return None
-    found.extend(intervals)
-    names.add(name)
-  names.discard(None)
-  if len(names) > 1 or len(found) > MAX_ITEMS:
-    return None
-  return Region(merged(found), names.pop() if names else None)
-
-
-def _one_region(text: str) -> tuple[list | None, str | None]:
-  """(intervals, letter) of an interval, a finite set, a chain of inequalities or several joined by "and"."""
-  parts = _split(text, _AND)
-  if len(parts) > 1:
-    all_found, names = None, set()
-    for part in parts:
-      intervals, name = _one_region(part)
-      if intervals is None:
-        return None, None
-      names.add(name)
-      all_found = intervals if all_found is None else intersection(all_found, intervals)
-    return (all_found, names.pop()) if len(names) == 1 else (None, None)
-  if _SIGN.search(text):
-    return _inequalities(text)
-  try:
-    group = _bracketed(text)
-    region = as_region(group) if group is not None else None
-  except (Unreadable, Undefined):
-    return None, None
-  return (list(region.intervals), None) if region is not None else (None, None)
-
-
-def _inequalities(text: str) -> tuple[list | None, str | None]:
-  signs = [_SIGNS[match[0]] for match in _SIGN.finditer(text)]
-  sides = [part.strip() for part in _SIGN.split(text)]
-  if len(signs) > 4 or not all(sides) or all(sign == "=" for sign in signs):
-    return None, None
-  try:
-    if signs == ["!="] and "," in sides[1]:  # x \ne 1, 2
-      nodes = [parse(sides[0])]
-      points = [_end(read(part)) for part in _split(sides[1], re.compile(","))]
-      return (complement(points).intervals, nodes[0].name) if nodes[0].kind == "symbol" else (None, None)
-    ends = [_infinite(side) or parse(_without_unit(side)) for side in sides]
-    letters = frozenset().union(*(symbols(end) for end in ends if isinstance(end, Node)))
-    if len(letters) != 1:
-      return None, None
-    (letter,) = letters
-    found = [(-INFINITY, False, INFINITY, False)]
-    for (left, right), sign in zip(pairwise(ends), signs, strict=True):
-      one = half_line(left, sign, right, letter)
-      if one is None:
-        return None, None
-      found = intersection(found, one)
-    return found, letter
-  except (Unreadable, Undefined):
-    return None, None
-
-
-def _without_unit(text: str) -> str:
-  return without_thousands(split_unit(text)[0])
-
-
-def _infinite(text: str) -> float | None:
-  text = text.replace(" ", "")
-  if text in ("\\infty", "+\\infty", "oo", "infinity"):
-    return INFINITY
-  return -INFINITY if text in ("-\\infty", "-oo", "-infinity") else None
-
-
-def as_region(form: object) -> Region | None:
-  """A pair in brackets as the interval, a finite set as its points; None for other forms."""
-  if isinstance(form, Region):
-    return form
-  if isinstance(form, Words) and form.text == "empty":
-    return Region(())
-  if not isinstance(form, Group):
+def _approximated(match: re.Match) -> Scalar | None:
+  r"""An exact value with its decimal behind it, \frac{3}{2} (1.5) or \pi \approx 3.14: None where they contradict."""
+  if _APPROXIMATED.fullmatch(match[1]):
     return None
   try:
-    if form.kind == "set":
-      points = [_end(item) for item in form.items]
-      return Region(merged([(point, True, point, True) for point in points])) if INFINITY not in map(abs, points) else None
-    if form.kind in ("list", "ratio") or len(form.items) != 2:
-      return None
-    low, high = (_end(item) for item in form.items)
-    low_in, high_in = form.kind[0] == "[", form.kind[1] == "]"
-    if not below(low, high) or (low_in and abs(low) == INFINITY) or (high_in and abs(high) == INFINITY):
-      return None  # no interval of real numbers holds an infinity
-    return Region(((low, low_in, high, high_in),))
-  except (Unreadable, Undefined):
+    form, decimal = _scalar(match[1]), _scalar(match[2] or match[3])
+  except Unreadable:
     return None
-
-
-def _end(form: object):
-  """The real number that an end of an interval is, or an infinity. Raises Unreadable, Undefined."""
-  if not isinstance(form, Scalar) or form.mark == "percent" or symbols(form.node):
-    raise Unreadable("an end that is no number")
-  node = form.node
-  if node.kind == "constant" and node.name == "oo":
-    return INFINITY
-  if node.kind == "neg" and node.args[0].kind == "constant" and node.args[0].name == "oo":
-    return -INFINITY
-  value = evaluate(marked(form), {})
-  if not is_real(value):
-    raise Unreadable("an end that is not real")
-  return real(value)
-
-
-def marked(scalar: Scalar) -> Node:
-  return Node(scalar.mark, (scalar.node,)) if scalar.mark else scalar.node
+  if not (isinstance(form, Scalar) and isinstance(decimal, Scalar)) or symbols(form.node) or symbols(decimal.node):
+    return None
+  if not rounds_to(form.node, decimal.node):
+    if match[3]:
+      raise Unreadable("an approximation of another number")
+    return None
+  return form

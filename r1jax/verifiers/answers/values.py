@@ -10,11 +10,12 @@ from fractions import Fraction
 
 import mpmath
 
-from r1jax.verifiers.answers.expression import Node
+from r1jax.verifiers.answers.expression import Node, has_constant
 
 # All of these are ours.
-MAX_BITS = 8192  # of an exact number: about 2,500 digits
-MAX_FACTORIAL = 800
+MAX_BITS = 1 << 16  # of an exact number: about 20,000 digits
+MAX_WORK = 1 << 22  # bits of all the exact numbers on the way to one value
+MAX_FACTORIAL = 2000
 DIGITS = 250
 LARGEST = 10**60  # inexact values beyond this, or below its inverse, are not compared: their last digits would not be
 SAME_RELATIVE, SAME_ABSOLUTE = "1e-80", "1e-120"
@@ -22,6 +23,7 @@ SAME_RELATIVE, SAME_ABSOLUTE = "1e-80", "1e-120"
 _mp = mpmath.mp.clone()
 _mp.dps = DIGITS
 _SAME_RELATIVE, _SAME_ABSOLUTE = _mp.mpf(SAME_RELATIVE), _mp.mpf(SAME_ABSOLUTE)
+_SMALLEST = _mp.mpf(1) / LARGEST
 
 Value = object  # Fraction | mpf | mpc
 
@@ -31,12 +33,26 @@ class Undefined(ValueError):
 
 
 def evaluate(node: Node, point: Mapping[str, Fraction]) -> Value:
-  """Its value where the letters have the values of `point`: a Fraction where it is rational by rational steps,
-  otherwise an mpf or mpc. Raises Undefined."""
+  r"""Its value where the letters have the values of `point`: a Fraction where it is rational by rational steps,
+  otherwise an mpf or mpc. An expression with letters and without i stands for real numbers, so that a root of a
+  negative number has no value: \\sqrt{a/b} is \\sqrt{a}/\\sqrt{b}. Raises Undefined."""
   try:
-    return _evaluate(node, point)
+    return _Evaluation(point, bool(point) and not has_constant(node, "i")).value(node)
   except (ZeroDivisionError, OverflowError, ValueError) as error:
     raise Undefined(str(error)) from None
+
+
+def product(left: Node, right: Node) -> Node:
+  """left times right, worked out where both are rational numbers."""
+  node = Node("mul", (left, right))
+  try:
+    value = evaluate(node, {})
+  except (Undefined, KeyError):
+    return node
+  if not isinstance(value, Fraction):
+    return node
+  top, bottom = (Node("number", value=Fraction(part), text=str(part)) for part in (value.numerator, value.denominator))
+  return top if value.denominator == 1 else Node("div", (top, bottom))
 
 
 def same(left: Value, right: Value) -> bool:
@@ -89,27 +105,49 @@ def _bounded(value: Value) -> Value:
   return value
 
 
-def _evaluate(node: Node, point: Mapping[str, Fraction]) -> Value:
-  kind = node.kind
-  if kind == "number":
-    return _bounded(node.value)
-  if kind == "symbol":
-    return point[node.name]
-  if kind == "constant":
-    return _constant(node.name)
-  values = [_evaluate(part, point) for part in node.args]
-  if kind == "call":
-    return _bounded(_call(node.name, values))
-  if kind == "pow":
-    return _bounded(_power(*values))
-  if kind == "root":
-    return _bounded(_root(*values))
-  if kind == "degrees":
-    return inexact(values[0]) * _mp.pi / 180
-  if kind == "percent":
-    return values[0] / 100
-  if not all(isinstance(value, Fraction) for value in values):
-    values = [inexact(value) for value in values]
+class _Evaluation:
+  """One value, within MAX_WORK."""
+
+  def __init__(self, point: Mapping[str, Fraction], is_real: bool):
+    self.point, self.is_real, self.work = point, is_real, 0
+
+  def value(self, node: Node) -> Value:
+    value = self.combined(node)
+    if isinstance(value, Fraction):
+      self.work += value.numerator.bit_length() + value.denominator.bit_length()
+      if self.work > MAX_WORK:
+        raise Undefined("too much work")
+    elif self.is_real and not is_real(value):
+      raise Undefined("outside the domain")
+    return value
+
+  def combined(self, node: Node) -> Value:
+    kind = node.kind
+    if kind == "number":
+      return _bounded(node.value)
+    if kind == "symbol":
+      return self.point[node.name]
+    if kind == "constant":
+      return _constant(node.name)
+    values = [self.value(part) for part in node.args]
+    if kind == "call":
+      return _bounded(_call(node.name, values))
+    if kind == "pow":
+      return _bounded(_power(*values))
+    if kind == "root":
+      return _bounded(_root(*values))
+    if kind == "degrees":
+      return inexact(values[0]) * _mp.pi / 180
+    if kind == "percent":
+      return values[0] / 100
+    if not all(isinstance(value, Fraction) for value in values):
+      values = [_bounded(inexact(value)) for value in values]
+      if any(0 < abs(value) < _SMALLEST for value in values):
+        raise Undefined("a number too small")  # beside others it would not be seen
+    return _arithmetic(kind, values)
+
+
+def _arithmetic(kind: str, values: list[Value]) -> Value:
   if kind == "neg":
     return -values[0]
   if kind in ("add", "mixed"):
