@@ -77,7 +77,7 @@ def reference(question: str, answer: str | int, options: object = None) -> str:
     remedy = 'Give texts, {"A": "..", "B": ".."} or [{"label": "A", "text": ".."}, ..].'
     raise InputError("options of a multiple-choice question", f"{options!r:.200}: {error}", remedy) from None
   for known in lists:
-    found = _labels_of(answer, known)
+    found = _labels_of(answer, known, isinstance(options, list | tuple))
     if len(found) == 1:
       return json.dumps({"answer": found[0], "options": known}, ensure_ascii=False) if known else found[0]
     if found:
@@ -87,8 +87,9 @@ def reference(question: str, answer: str | int, options: object = None) -> str:
   raise InputError("answer of a multiple-choice question", what, f"Give the label of an option ({labels}).")
 
 
-def _labels_of(answer: str | int, known: Mapping[str, str]) -> list[str]:
-  """The options that an answer may mean. A label is one before it is a text; a number may be a place and a text."""
+def _labels_of(answer: str | int, known: Mapping[str, str], in_order: bool) -> list[str]:
+  """The options that an answer may mean. A label is one before it is a text, and so is a number where the options are texts
+  `in_order`, without labels: it is then a place. Elsewhere it may be a place and a text."""
   labels = list(known or LETTERS)
   if isinstance(answer, int) and not isinstance(answer, bool):
     return [str(answer)] if str(answer) in known else labels[answer : answer + 1] if answer >= 0 else []
@@ -102,7 +103,8 @@ def _labels_of(answer: str | int, known: Mapping[str, str]) -> list[str]:
     return [both[1].upper()]
   found = [label for label, text in known.items() if _same_text(text, answer)]
   if known and bare.isascii() and bare.isdigit() and len(bare) < 3 and int(bare):
-    found += [label for label in labels[int(bare) - 1 : int(bare)] if label not in found]
+    place = labels[int(bare) - 1 : int(bare)]
+    found = place if in_order and place else found + [label for label in place if label not in found]
   return found
 
 

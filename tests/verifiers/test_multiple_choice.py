@@ -125,6 +125,7 @@ def test_articles_and_texts_that_sound_like_words():
     ("", 1, {"A": 4, "B": 8}, ["B", "8"], ["A", "4", "1"]),
     ("", 2, ["2", "4", "8", "16"], ["C", "8"], ["A", "2", "B"]),
     ("", "2", ["red", "blue"], ["B"], ["A"]),
+    ("2 * 2?", "2", ["2", "4", "8", "16"], ["B", "4"], ["A", "2"]),
     ("", "B. Rome", ["Paris", "Rome"], ["B"], ["A"]),
     ("True? A) Yes B) No", "A", None, ["Yes", "A"], ["No"]),
   ],
@@ -145,7 +146,7 @@ def test_options_that_cannot_be_read_are_refused(options):
 
 def test_a_number_that_is_a_place_and_a_text_is_refused():
   with pytest.raises(InputError, match="'2', which may be A or B"):
-    reference("2 * 2?", "2", ["2", "4", "8", "16"])
+    reference("2 * 2?", "2", {"A": "2", "B": "4", "C": "8", "D": "16"})
 
 
 def test_options_that_differ_only_in_case():
