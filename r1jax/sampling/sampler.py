@@ -260,7 +260,7 @@ class _Run:
   def _dispatch(self):
     """Starts a segment; it ends early when enough slots can be refilled, or fewer slots would do."""
     live = int(self._live().sum())
-    enough = max(1, live // 8 if self.queue else live - self._fewer())
+    enough = max(1, live // 16 if self.queue else live - self._fewer())
     return generate.decode_segment(
       self.weights, self.slots.cache(), put_batch(self.mesh, self._table()), self.key, np.int32(enough), config=self.config,
       sampling=self.sampler.sampling, steps=self.decoding.segment, stop_ids=self.sampler.stop_ids)
