@@ -31,7 +31,7 @@ class VerifierPool:
 
   A worker that passes `timeout_seconds` on an answer, or dies on it, costs that answer (not equal, status
   "timed_out" or "crashed"), is counted and replaced. Start-up is not counted against the deadline. A worker
-  is retired after `max_tasks` answers, because sympy's caches grow. Workers start when the first answer
+  is retired after `max_tasks` answers, because caches grow. Workers start when the first answer
   needs one and die with this process. Safe to call from several threads; close it, or use it in a `with`.
 
   Raises InputError for a number that makes no sense.
