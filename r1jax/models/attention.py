@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 MASKED = -1e30  # finite: a padding query sees nothing, and its softmax must not be NaN
-SPANS = 4  # of a row; each has a program of its own, which reads the keys up to the span's end
+# Most spans of a row, and their fewest tokens: each is compiled by itself, and reads the keys up to its own end.
+SPANS, SPAN = 4, 256
 
 
 def visible(q_positions, k_positions, q_segments=None, k_segments=None) -> jax.Array:
@@ -31,7 +32,7 @@ def attend_causally(q, k, v, positions, segment_ids, chunk: int, scale: float | 
 
   positions, segment_ids: [B, T], segment_ids may be None; the slots of a segment are in the order of its positions, so a
   query needs the keys up to its own slot. `chunk` queries are taken at a time, with the keys up to the end of their span
-  (1 / SPANS of the row), and their scores are made again in the backward pass: memory is linear in T. A query that sees
+  (a quarter of a long row), and their scores are made again in the backward pass: memory is linear in T. A query that sees
   nothing (padding) gives zeros and no gradient.
   """
   B, T, H, h = q.shape
@@ -59,9 +60,10 @@ def _blocks(q, k, v, positions, segments, scale):
   return _blocks_forward(q, k, v, positions, segments, scale)[0]
 
 
-def _spans(n: int) -> list[tuple[int, int]]:
+def _spans(n: int, chunk: int) -> list[tuple[int, int]]:
   """(first chunk, chunk after the last) of each span of n chunks."""
-  edges = sorted({round(i * n / SPANS) for i in range(SPANS + 1)})
+  spans = min(SPANS, -(-n * chunk // SPAN))
+  edges = sorted({round(i * n / spans) for i in range(spans + 1)})
   return list(zip(edges, edges[1:], strict=False))
 
 
@@ -89,7 +91,7 @@ def _blocks_forward(q, k, v, positions, segments, scale):
   n, chunk = q.shape[0], q.shape[4]
   q_positions, q_segments = _by_chunk(positions, n), _by_chunk(segments, n)
   outs, norms = [], []
-  for first, last in _spans(n):
+  for first, last in _spans(n, chunk):
     end = last * chunk
 
     def block(_, chunked, end=end):
@@ -119,7 +121,7 @@ def _blocks_backward(scale, kept, gradient):
   mean = jnp.sum(gradient.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)
   to_k, to_v = (jnp.zeros(x.shape, jnp.float32, out_sharding=jax.typeof(x).sharding.spec) for x in (k, v))
   to_qs = []
-  for first, last in _spans(n):
+  for first, last in _spans(n, chunk):
     end = last * chunk
 
     def block(carry, chunked, end=end):
