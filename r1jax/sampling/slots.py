@@ -17,9 +17,9 @@ from r1jax.sharding import batch_parts, put_batch
 Prefix = tuple[int, ...]  # the tokens of a sequence that are in the cache when it starts
 
 
-def bucket(size: int, smallest: int = 64) -> int:
-  """The smallest of 64, 128, 256, 384, 512, 768, 1024, ... that is at least `size`: few shapes, each a compilation, and for
-  long sequences a third too much at most. smallest: what it starts with instead of 64."""
+def bucket(size: int, smallest: int = 128) -> int:
+  """The smallest of 128, 256, 384, 512, 768, 1024, ... that is at least `size`: few shapes, each a compilation, and for
+  long sequences a third too much at most. smallest: what it starts with instead of 128."""
   power = smallest
   while power < size:
     if power >= 256 and power * 3 // 2 >= size:
