@@ -15,8 +15,9 @@ from r1jax.stages.sft import SFT
 FILES = sorted((pathlib.Path(__file__).parent.parent / "experiments").glob("*.py"))
 # One device's worth of XLA optimisation buys nothing in a program that runs twice.
 QUICK_COMPILES = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-# The other four students differ from two by their sizes alone.
-STUDENTS = ("distill_qwen7b", "distill_qwen14b", "distill_qwen32b", "distill_llama70b")
+# Each runs the stages of one that is left, at another size or with one field changed.
+ALIKE = ("distill_qwen7b", "distill_qwen14b", "distill_qwen32b", "distill_llama70b", "r1_zero_qwen2p5_7b",
+         "ablate_model_reward_all_steps")
 ODD_SLOTS = 33  # never halved, so that one decode program is compiled instead of several
 
 
@@ -28,7 +29,7 @@ def cache(tmp_path_factory):
 
 
 @pytest.mark.parametrize("file", [
-  pytest.param(file, id=file.stem, marks=[pytest.mark.slow] if file.stem in STUDENTS else []) for file in FILES])
+  pytest.param(file, id=file.stem, marks=[pytest.mark.slow] if file.stem in ALIKE else []) for file in FILES])
 def test_the_smoke_variant_runs(file, tmp_path, cache):
   experiment = load_experiment(str(file), smoke=True, settings=[])
   run_dir = tmp_path / "run"
