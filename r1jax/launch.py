@@ -82,9 +82,9 @@ def _run_seeds(args, experiment) -> int:
   seeds = seeds_of(args.seeds)
   check_run(experiment)
   folder = Path(args.run_dir or Path("runs") / f"{experiment.name}_seeds")
-  passed = [args.experiment, *(["--smoke"] if args.smoke else []), *(["--reuse", args.reuse] if args.reuse else []),
-            *(text for setting in args.set for text in ("--set", setting))]
-  holds = run_seeds(experiment, passed, seeds, folder, args.at_once)
+  settings = (text for setting in args.set for text in ("--set", setting))
+  passed = [args.experiment, *(["--smoke"] if args.smoke else []), *settings]
+  holds = run_seeds(experiment, passed, seeds, folder, args.at_once, args.reuse and Path(args.reuse))
   print((folder / "seeds.md").read_text(encoding="utf-8").partition("| measurement |")[0].rstrip())
   print(f"table:   {folder / 'seeds.md'}")
   return int(not holds)

@@ -24,10 +24,12 @@ def seeds_of(text: str) -> tuple[int, ...]:
   return tuple(dict.fromkeys(found))
 
 
-def run_seeds(experiment: Experiment, arguments: Sequence[str], seeds: Sequence[int], folder: Path, at_once: int) -> bool:
+def run_seeds(experiment: Experiment, arguments: Sequence[str], seeds: Sequence[int], folder: Path, at_once: int,
+              reuse: Path | None = None) -> bool:
   """Runs or resumes the experiment on each seed in FOLDER/seed_N, each in a process of its own, `at_once` side by side.
 
-  arguments: of `r1jax run`, but for --set seed and --run_dir. What a process prints goes to FOLDER/seed_N.log. Writes
+  arguments: of `r1jax run`, but for --set seed, --run_dir and --reuse. reuse: another experiment's folder of such runs, of
+  which each seed takes over the stages that its own has finished. What a process prints goes to FOLDER/seed_N.log. Writes
   FOLDER/seeds.md and seeds.json: the claims and every measurement over the seeds. Whether every seed ran to its end and
   every claim holds on each.
 
@@ -38,11 +40,17 @@ def run_seeds(experiment: Experiment, arguments: Sequence[str], seeds: Sequence[
     raise InputError("--at_once", at_once, "Run at least 1 seed at a time.")
   if (folder / "config.json").exists():
     raise InputError(f"--run_dir {folder}", "holds a run of one seed", "Name another folder: each seed has its own in it.")
+  missing = [] if reuse is None else [seed for seed in seeds if not (reuse / f"seed_{seed}" / "summary.json").is_file()]
+  if missing:
+    raise InputError(f"--reuse {reuse}", f"no run of seed {', '.join(map(str, missing))}",
+                     "Name a folder that --seeds made.")
   folder.mkdir(parents=True, exist_ok=True)
 
   def run(seed: int) -> int:
     command = [sys.executable, "-m", "r1jax", "run", *arguments, "--set", f"seed={seed}",
                "--run_dir", str(folder / f"seed_{seed}")]
+    if reuse is not None:
+      command += ["--reuse", str(reuse / f"seed_{seed}")]
     with open(folder / f"seed_{seed}.log", "ab") as log:
       status = subprocess.run(command, stdout=log, stderr=log, check=False, env=os.environ | {"PYTHONUNBUFFERED": "1"})
     ended = f"failed with status {status.returncode}, see {log.name}" if status.returncode else "finished"
