@@ -5,23 +5,21 @@ n - 1. New tokens are collected in a small `recent` buffer and attended to there
 and is written once when it is full. So the decode loop copies no cache, on a CPU as on a TPU.
 
 Letters: B sequences, K key/value heads, h head_dim, u size of a value, S slots, R recent tokens, M queries of a key/value
-head. A layer's entry is a dict of leaves: k [B, K, S, h] and v [B, K, u, S]; of an int8 cache also their scales, k_scale
-[B, K, S, 1] and v_scale [B, K, 1, S]; of latent attention k alone, whose first kv_lora elements are the values. So scores
-and values are both products of the cache, from the left and as it lies in memory, with few columns, and sums along
-contiguous memory: on a CPU half the time of the cache from the right (10 against 5 GB/s at 1,280 slots).
+head. A layer's entry is a dict of leaves: k [B, K, h, S] and v [B, K, S, u]; of an int8 cache also their scales, k_scale
+[B, K, 1, S] and v_scale [B, K, S, 1]; of latent attention k alone, whose first kv_lora elements are the values. Keys lie
+with their slots last: then scores and values are both sums along contiguous memory.
 """
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax.lax import optimization_barrier
 from jax.sharding import PartitionSpec as P
 
 from r1jax.models.attention import MASKED
 from r1jax.models.config import ModelConfig
 from r1jax.sharding import BATCH
 
-SLOT_AXIS = {"k": 2, "v": 3, "k_scale": 2, "v_scale": 3}
+SLOT_AXIS = {"k": 3, "v": 2, "k_scale": 3, "v_scale": 2}
 
 
 @struct.dataclass
@@ -133,7 +131,7 @@ def write(cache: DenseCache | PagedCache, config: ModelConfig, layers: tuple[dic
 
   if isinstance(cache, DenseCache):
     return DenseCache(per_device(dense, config, (True, True, True), layers, recent, lengths))
-  page, R = (x[0]["k"].shape[SLOT_AXIS["k"]] for x in (cache.layers, recent))
+  page, R = cache.layers[0]["k"].shape[3], recent[0]["k"].shape[3]
 
   def paged(pages, table, layers, recent, lengths):
     # Only the pages that hold new tokens are written: those before may be shared.
@@ -165,8 +163,8 @@ def copy_rows(layers: tuple[dict, ...], config: ModelConfig, store: tuple[dict, 
 
     def leaf(name, x, s):
       s = s[jnp.maximum(source, 0)]
-      slots = slice(s.shape[SLOT_AXIS[name]])
-      at = (row, slice(None), slice(None), slots) if SLOT_AXIS[name] == 3 else (row, slice(None), slots)
+      at = (row, slice(None), slice(None), slice(s.shape[3])) if SLOT_AXIS[name] == 3 else (row, slice(None),
+                                                                                       slice(s.shape[2]))
       return x.at[at].set(s, mode="drop")
     return tuple({name: leaf(name, x, s[name]) for name, x in layer.items()}
                  for layer, s in zip(layers, store, strict=True))
@@ -178,7 +176,7 @@ def copy_pages(layers: tuple[dict, ...], config: ModelConfig, store: tuple[dict,
                page) -> tuple[dict, ...]:
   """Pages, of which number page[i] holds the slots of block[i] of row[i] of `store`. The lists [n] are each device's own,
   one after another; page -1 is left out."""
-  size = layers[0]["k"].shape[SLOT_AXIS["k"]]
+  size = layers[0]["k"].shape[3]
 
   def local(layers, store, row, block, page):
     page = jnp.where(page >= 0, page, layers[0]["k"].shape[0])  # a number beyond the pages: dropped
@@ -210,33 +208,29 @@ def lengthened(layers: tuple[dict, ...], slots: int) -> tuple[dict, ...]:
 def attend(q, past: dict, recent: dict, lengths, newest, scale: float, values: int) -> jax.Array:
   """softmax(scale q k^T) v over a sequence's cached and recent tokens: [B, K, M, values] of q [B, K, M, h].
 
-  past: a layer of `view`, of which the first lengths [B] slots are seen, by all queries. recent: {k [B, K, R, h],
-  v [B, K, u, R]}; query m sees its first newest[m] [M] tokens. values: size of a value; where there is no v, the first so
+  past: a layer of `view`, of which the first lengths [B] slots are seen, by all queries. recent: {k [B, K, h, R],
+  v [B, K, R, u]}; query m sees its first newest[m] [M] tokens. values: size of a value; where there is no v, the first so
   many elements of k. Scores and softmax are float32.
   """
   def scores(leaves, seen):
-    # The barrier keeps the product as it is written; turned round, it packs the whole cache first.
-    found = optimization_barrier(jnp.einsum("bksh,bkmh->bksm", leaves["k"].astype(q.dtype), q,
-                                            preferred_element_type=jnp.float32))
-    found = jnp.swapaxes(found * leaves["k_scale"] if "k_scale" in leaves else found, 2, 3) * scale
-    return jnp.where(seen, found, MASKED)
+    found = jnp.einsum("bkmh,bkhs->bkms", q, leaves["k"].astype(q.dtype), preferred_element_type=jnp.float32) * scale
+    return jnp.where(seen, found * leaves["k_scale"] if "k_scale" in leaves else found, MASKED)
 
   def weighted(weights, leaves):
-    if "v" not in leaves:
-      weights = weights * jnp.swapaxes(leaves["k_scale"], 2, 3) if "k_scale" in leaves else weights
-      return jnp.einsum("bkms,bksu->bkmu", weights.astype(q.dtype), leaves["k"][..., :values].astype(q.dtype),
-                        preferred_element_type=jnp.float32)
-    weights = weights * leaves["v_scale"] if "v_scale" in leaves else weights
-    found = jnp.einsum("bkus,bkms->bkum", leaves["v"].astype(q.dtype), weights.astype(q.dtype),
-                       preferred_element_type=jnp.float32)
-    return jnp.swapaxes(optimization_barrier(found), 2, 3)
+    if "k_scale" in leaves:
+      weights = weights * (jnp.swapaxes(leaves["v_scale"], 2, 3) if "v" in leaves else leaves["k_scale"])
+    weights = weights.astype(q.dtype)
+    if "v" in leaves:
+      return jnp.einsum("bkms,bksu->bkmu", weights, leaves["v"].astype(q.dtype), preferred_element_type=jnp.float32)
+    return jnp.einsum("bkms,bkus->bkmu", weights, leaves["k"][:, :, :values].astype(q.dtype),
+                      preferred_element_type=jnp.float32)
 
-  S, R = past["k"].shape[2], recent["k"].shape[2]
+  S, R = past["k"].shape[3], recent["k"].shape[3]
   in_past = (jnp.arange(S, dtype=jnp.int32)[None] < lengths[:, None])[:, None, None]
   in_recent = (jnp.arange(R, dtype=jnp.int32)[None] < newest[:, None])[None, None]
   old, new = scores(past, in_past), scores(recent, in_recent)
   top = jnp.maximum(jnp.max(old, axis=-1, keepdims=True), jnp.max(new, axis=-1, keepdims=True))
-  old, new = optimization_barrier((jnp.exp(old - top), jnp.exp(new - top)))
+  old, new = jnp.exp(old - top), jnp.exp(new - top)
   total = jnp.sum(old, axis=-1, keepdims=True) + jnp.sum(new, axis=-1, keepdims=True)
   return ((weighted(old, past) + weighted(new, recent)) / total).astype(q.dtype)
 

@@ -139,7 +139,7 @@ def _grouped_query(config: ModelConfig, w: dict, y, tables, place) -> tuple[jax.
   if config.qk_norm:
     q, k = rms_norm(q, w["q_norm"], config.rms_norm_eps), rms_norm(k, w["k_norm"], config.rms_norm_eps)
   q, k = rotate(q, *tables), rotate(k, *tables)
-  recent = _append(recent, {"k": jnp.swapaxes(k, 1, 2), "v": jnp.transpose(v, (0, 2, 3, 1))}, filled)
+  recent = _append(recent, {"k": jnp.transpose(k, (0, 2, 3, 1)), "v": jnp.swapaxes(v, 1, 2)}, filled)
   heads = P(BATCH, "tensor", None, None)
   q = jnp.swapaxes(q, 1, 2).reshape(B, K, H // K * T, h, out_sharding=heads)  # query head g, then token
   out = kv.attend(q, past, recent, lengths, newest, h**-0.5, h)
@@ -152,7 +152,7 @@ def _latent(config: ModelConfig, w: dict, y, tables, place) -> tuple[jax.Array, 
   (B, T), past, recent, lengths, filled, newest = place
   H, C = config.num_heads, config.mla.kv_lora
   q_nope, q_rope, latent = mla.project(config, _rows(y, B, T), w, *tables)
-  recent = _append(recent, {"k": jnp.swapaxes(latent, 1, 2)}, filled)
+  recent = _append(recent, {"k": jnp.transpose(latent, (0, 2, 3, 1))}, filled)
   q = jnp.swapaxes(mla.absorbed(config, q_nope, q_rope, w["kv_up"]), 1, 2)
   q = q.reshape(B, 1, H * T, q.shape[3], out_sharding=P(BATCH, None, "tensor", None))
   out = kv.attend(q, past, recent, lengths, newest, mla.softmax_scale(config), C)

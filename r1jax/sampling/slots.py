@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from r1jax.models.cache import SLOT_AXIS, DenseCache, PagedCache
+from r1jax.models.cache import DenseCache, PagedCache
 from r1jax.models.config import ModelConfig
 from r1jax.sampling import generate
 from r1jax.sharding import batch_parts, put_batch
@@ -83,7 +83,7 @@ class DenseSlots:
       source[slot] = store.rows[prefix]
     self.pending = []
     for store, source in by_store.values():
-      self._make_room(store.layers[0]["k"].shape[SLOT_AXIS["k"]])
+      self._make_room(store.layers[0]["k"].shape[3])
       self.layers = generate.admit_rows(self.layers, store.layers, put_batch(self.mesh, source), config=self.config)
 
   def keep(self, source: np.ndarray, live: np.ndarray) -> None:
