@@ -172,8 +172,9 @@ def test_linear_time_where_each_environment_has_another_name():
     began = time.process_time()
     assert language_reward("", f"<think>{text}{end} two words</think>", target="en") == 1.0
     assert time.process_time() - began < 3.0  # a search for the end of each took 10 s
-  text = "".join(f"\\begin{{{name}}}" for name in names[:99]) + "我们" + "".join(f"\\end{{{name}}}" for name in names[98::-1])
-  assert consistency(f"{text} two words", "en") == 0.5
+  begins = "".join(f"\\begin{{{name}}}" for name in names[:99])
+  ends = "".join(f"\\end{{{name}}}" for name in names[98::-1])
+  assert consistency(f"{begins}我们{ends} two words", "en") == 0.5
 
 
 def test_another_language_without_pycld2_is_refused_clearly(monkeypatch):
