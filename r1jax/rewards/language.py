@@ -22,6 +22,7 @@ Linear in the length of the text, whatever it holds. No worker process is needed
 """
 
 import re
+from bisect import bisect_left
 from functools import cache
 
 from r1jax.errors import InputError
@@ -34,7 +35,7 @@ BY_SCRIPT = ("zh", "en")
 
 _HAN = "\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f"
 _LATIN = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
-_WORD = re.compile(rf"(?P<zh>[{_HAN}])|(?P<en>[{_LATIN}]+(?:['\u2019][{_LATIN}]+)*)|(?P<other>[^\W\d_{_HAN}{_LATIN}]+)")
+_WORD = re.compile(rf"(?P<zh>[{_HAN}]+)|(?P<en>[{_LATIN}]+(?:['\u2019][{_LATIN}]+)*)|(?P<other>[^\W\d_{_HAN}{_LATIN}]+)")
 _SMALL_SCRIPTS = re.compile("[\u0370-\u052f]")  # Greek and Cyrillic, whose single letters are variables as Latin ones are
 _FUNCTIONS = frozenset(
   ["sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "log", "ln", "lg", "exp", "lim", "max", "min"]
@@ -49,9 +50,11 @@ _CLOSING = {"```": "```", "$$": "$$", "\\(": "\\)", "\\[": "\\]"}
 _OPENER = re.compile(
   r"```|`|\$\$|\$|\\\(|\\\[|\\begin\{([a-z]{1,20}\*?)\}|\\[A-Za-z]{1,40}|https?://[!-~]*|</?(?:answer|think)>"
 )
+_END = re.compile(r"\\end\{[a-z]{1,20}\*?\}")
 _COMMAND = re.compile(r"\\(?:begin|end)\{[a-z]{1,20}\*?\}|\\[A-Za-z]{1,40}|[{}]")
 _FENCE_LABEL = re.compile(r"\w{0,20}(?=\n)")
 _PROSE = re.compile(rf"[(\"'\u201c]*(?P<word>[{_LATIN}'\u2019-]{{3,}})[)\"'\u201d.,;:!?]*")
+_LONG = re.compile(rf"[{_LATIN}'\u2019-]{{3}}")
 _LETTERS = re.compile(rf"[{_LATIN}\u0370-\u03ff]+")  # of variables and names in formulas and code
 _SOMETHING = re.compile(r"[^\W_]")
 _SENTENCE = re.compile(r"[^.!?;\n\u3002\uff01\uff1f\uff1b]+")
@@ -124,19 +127,22 @@ def without_notation(text: str) -> str:
   """The text without what is of no language: LaTeX, code, addresses. Linear: a kind of bracket that is never closed is not
   looked for again."""
   kept: list[str] = []
-  place, hopeless = 0, set()
+  place, hopeless, ends = 0, set(), _ends(text)
   while match := _OPENER.search(text, place):
     kept.append(text[place : match.start()])
-    inside, place = _inside(text, match, hopeless)
-    kept.append(f" {_words_of_notation(inside)} ")
+    inside, place = _inside(text, match, hopeless, ends)
+    kept.append(f" {_words_of_notation(inside)} " if inside else "  ")
   kept.append(text[place:])
   return "".join(kept)
 
 
 def _words_of_notation(text: str) -> str:
   """What of formulas or code is language: lines of words, and of other lines what is neither Latin nor Greek."""
+  text = _COMMAND.sub(" ", text) if "\\" in text or "{" in text or "}" in text else text
+  if not _LONG.search(text):
+    return _LETTERS.sub(" ", text)  # of such lines none is prose
   lines = []
-  for line in _COMMAND.sub(" ", text).split("\n"):
+  for line in text.split("\n"):
     tokens = line.split()
     prose = sum(1 for token in tokens if (found := _PROSE.fullmatch(token)) and found["word"].casefold() not in _SYMBOLS)
     symbols = len(tokens) - prose
@@ -144,21 +150,33 @@ def _words_of_notation(text: str) -> str:
   return "\n".join(lines)
 
 
-def _inside(text: str, match: re.Match, hopeless: set[str]) -> tuple[str, int]:
+def _ends(text: str) -> dict[str, list[int]]:
+  r"""The places of each \end{..}: names differ without end, and a search for each would be quadratic."""
+  found: dict[str, list[int]] = {}
+  for match in _END.finditer(text):
+    found.setdefault(match[0], []).append(match.start())
+  return found
+
+
+def _inside(text: str, match: re.Match, hopeless: set[str], ends: dict[str, list[int]]) -> tuple[str, int]:
   """(what the match opens and closes again, the place behind it); ("", the end of the match) where nothing is closed."""
   mark = match[0]
   if mark in ("$", "`"):
-    line = text[match.end() : match.end() + MAX_INLINE].partition("\n")[0]
-    length = line.find(mark)
-    return ("", match.end()) if length < 0 else (line[:length], match.end() + length + 1)
+    end = text.find(mark, match.end(), match.end() + MAX_INLINE)
+    inside = text[match.end() : max(end, match.end())]
+    return ("", match.end()) if end < 0 or "\n" in inside else (inside, end + 1)
   if match[1]:
     close = f"\\end{{{match[1]}}}"
-  elif mark in _CLOSING:
+    places = ends.get(close, ())
+    index = bisect_left(places, match.end())
+    return (text[match.end() : places[index]], places[index] + len(close)) if index < len(places) else ("", match.end())
+  if mark in _CLOSING:
     close = _CLOSING[mark]
   elif mark.startswith("\\") and text.startswith("{", match.end()):
     # A command, with its first argument where that holds no braces: \boxed{42}, \text{cm}.
-    argument = text[match.end() + 1 : match.end() + MAX_ARGUMENT].partition("}")
-    return ("", match.end()) if not argument[1] or "{" in argument[0] else (argument[0], match.end() + len(argument[0]) + 2)
+    end = text.find("}", match.end() + 1, match.end() + MAX_ARGUMENT)
+    inside = text[match.end() + 1 : max(end, match.end() + 1)]
+    return ("", match.end()) if end < 0 or "{" in inside else (inside, end + 1)
   else:
     return "", match.end()  # an address, a tag
   end = -1 if close in hopeless else text.find(close, match.end())
@@ -169,25 +187,21 @@ def _inside(text: str, match: re.Match, hopeless: set[str]) -> tuple[str, int]:
   return text[label.end() if label else match.end() : end], end + len(close)
 
 
-def _words(text: str) -> list[tuple[str, str]]:
-  """(script, word) of the words that tell a language."""
-  found = []
+def _count(text: str) -> dict[str, int]:
+  """Number of the words that tell a language, by script: zh, en, other."""
+  counts = {"zh": 0, "en": 0, "other": 0}
   for match in _WORD.finditer(text):
     script, word = match.lastgroup, match[0]
-    if script != "zh" and len(word) == 1 and (script == "en" or _SMALL_SCRIPTS.match(word)):
-      continue
-    if script == "en" and word.casefold() in _FUNCTIONS:
-      continue
-    found.append((script, word))
-  return found
+    if script == "zh":
+      counts["zh"] += len(word)
+    elif not (len(word) == 1 and (script == "en" or _SMALL_SCRIPTS.match(word)) or word.casefold() in _FUNCTIONS):
+      counts[script] += 1
+  return counts
 
 
 def _by_script(text: str) -> dict[str, int]:
-  """Number of words by script: zh, en, other."""
-  counts = {"zh": 0, "en": 0, "other": 0}
-  for script, _ in _words(without_notation(text)):
-    counts[script] += 1
-  return counts
+  """Number of words by script, of what is language."""
+  return _count(without_notation(text))
 
 
 def _by_pycld2(text: str, target: str) -> dict[str, int]:
@@ -195,7 +209,7 @@ def _by_pycld2(text: str, target: str) -> dict[str, int]:
   detect = _require_language(target)
   counts: dict[str, int] = {}
   for match in _SENTENCE.finditer(without_notation(text)):
-    words = len(_words(match[0]))
+    words = sum(_count(match[0]).values())
     code = detect(match[0]) if words else None
     if code is not None:
       counts[code] = counts.get(code, 0) + words

@@ -144,7 +144,7 @@ def judge(answer: str, gold: str, question: str = "") -> Verdict:
   gold_form = _gold_form(gold)
   if gold_form is None or len(answer) > MAX_LENGTH:
     return _same_words(answer, gold), SCORED if gold_form is None else UNPARSABLE
-  nouns = _nouns(question, gold)
+  nouns = _nouns(question, gold) if _WORD.search(answer) else frozenset()
   status = UNPARSABLE
   for text in _readings(answer, gold_form, question):
     form = _form(text, nouns, question)
@@ -221,8 +221,8 @@ def _whole(text: str) -> str:
     return f"\ue000{len(formulas) - 1}\ue001"
 
   text = with_formulas(with_boxes(text, _opened), marked)
-  text = re.sub("\ue001\\s*(?=\ue000)", "\ue001, ", text)
-  for _ in range(2):
+  text = re.sub("\ue001\\s*(?=\ue000)", "\ue001, ", text) if formulas else text
+  for _ in range(2 if formulas else 0):
     text = re.sub("\ue000(\\d+)\ue001", lambda match: f" {formulas[int(match[1])]} ", text)
   return tidy(text)
 
@@ -243,6 +243,7 @@ def _equal_in_letters(answer: str, gold: str, gold_form: object) -> bool:
   return None not in forms and answers.equal(*forms)
 
 
+_WORD = re.compile("[A-Za-z]{2}")
 _UNIT_LETTER = re.compile(r"(?<=\d)([A-Za-z](?:\^\{?[23]\}?)?)$")
 _FACTOR_LETTER = re.compile(r"[\d}] ?[A-Za-z](?![A-Za-z])")
 _LINE_OF_LIST = re.compile(r"(?!.*(?<![A-Za-z\\])[A-Za-z]{3})[^-+*/=,&\s](?:.{0,60}[^-+*/=,&\\\s])?")
@@ -273,9 +274,11 @@ def _same_words(answer: str, gold: str) -> bool:
 
 def _is_bounded(text: str) -> bool:
   """Whether it is short and flat enough to be read."""
-  depth = deepest = 0
-  if len(text) > MAX_LENGTH:
+  if len(text) > MAX_LENGTH or "\ue000" in text:  # which is what stands for formulas below
     return False
+  if sum(map(text.count, "([{")) <= MAX_NESTING:
+    return True
+  depth = deepest = 0
   for c in text:
     if c in "([{":
       depth += 1

@@ -37,7 +37,7 @@ class VerifierPool:
   Raises InputError for a number that makes no sense.
   """
 
-  def __init__(self, workers: int = 1, timeout_seconds: float = 5.0, max_tasks: int = 1000):
+  def __init__(self, workers: int = 1, timeout_seconds: float = 5.0, max_tasks: int = 20_000):
     for name, value in (("workers", workers), ("timeout_seconds", timeout_seconds), ("max_tasks", max_tasks)):
       if not 0 < value < math.inf:
         raise InputError(f"VerifierPool.{name}", f"{value!r}", "Give a finite number greater than 0.")

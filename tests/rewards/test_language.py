@@ -1,5 +1,6 @@
 """Language consistency: what counts as a word of which language, what is left out, and linear time."""
 
+import itertools
 import random
 import time
 
@@ -161,7 +162,19 @@ def test_linear_time_on_hostile_input(unit):
   began = time.process_time()  # not the clock: other processes may take their share of it
   value = language_reward(text, text, target="en")
   target_of(text)
-  assert 0.0 <= value <= 1.0 and time.process_time() - began < 8.0
+  assert 0.0 <= value <= 1.0 and time.process_time() - began < 4.0
+
+
+def test_linear_time_where_each_environment_has_another_name():
+  names = ["".join(letters) for letters in itertools.product("abcdefghij", repeat=5)][:66_000]
+  text = "".join(f"\\begin{{{name}}}" for name in names)
+  for end in ("", f"\\end{{{names[7]}}}"):
+    began = time.process_time()
+    assert language_reward("", f"<think>{text}{end} two words</think>", target="en") == 1.0
+    assert time.process_time() - began < 3.0  # a search for the end of each took 10 s
+  begins = "".join(f"\\begin{{{name}}}" for name in names[:99])
+  ends = "".join(f"\\end{{{name}}}" for name in names[98::-1])
+  assert consistency(f"{begins}我们{ends} two words", "en") == 0.5
 
 
 def test_another_language_without_pycld2_is_refused_clearly(monkeypatch):

@@ -22,6 +22,8 @@ def boxes(text: str) -> list[str]:
 def _places(text: str) -> list[tuple[int, int, str]]:
   """(where it begins, where it ends, its content) of each complete outermost box."""
   found, place = [], 0
+  if "box" not in text:
+    return found
   while match := _BOX.search(text, place):
     start = match.end()
     if text[start : start + 1] != "{":
@@ -65,7 +67,7 @@ def with_formulas(text: str, written: Callable[[str], str]) -> str:
   def replaced(match: re.Match) -> str:
     content = next(filter(None, match.groups()), "")
     return match[0] if match[2] and _is_money(content) else written(content)
-  return _SEGMENT.sub(replaced, text)
+  return _SEGMENT.sub(replaced, text) if "$" in text or "\\(" in text or "\\[" in text else text
 
 
 def _is_money(content: str) -> bool:

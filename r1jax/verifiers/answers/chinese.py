@@ -18,7 +18,10 @@ _DECIMAL_UNIT = re.compile(r"(\d+)(米|元|块)(\d)", re.ASCII)
 
 def with_scales(text: str) -> str:
   """Each number with a scale behind it as a numeral, "2.5 million dollars"; 1米5 is 1.5米."""
-  text = _DECIMAL_UNIT.sub(r"\1.\3\2", text) if _DECIMAL_UNIT.fullmatch(text) else text
+  if not text.isascii() and _DECIMAL_UNIT.fullmatch(text):
+    text = _DECIMAL_UNIT.sub(r"\1.\3\2", text)
+  if "illion" not in text and "hundred" not in text and "thousand" not in text:
+    return text
   return _SCALED.sub(lambda match: _plain(Decimal(match[1].replace(",", "")).scaleb(_SCALES[match[2].casefold()])), text)
 
 

@@ -104,7 +104,8 @@ def _is_number(token: str) -> bool:
 
 
 def _number(token: str) -> Node:
-  return Node("number", value=Fraction(token if token[0] != "." else "0" + token), text=token)
+  value = int(token) if token.isdecimal() else token if token[0] != "." else "0" + token
+  return Node("number", value=Fraction(value), text=token)
 
 
 class _Parser:

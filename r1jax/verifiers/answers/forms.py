@@ -5,7 +5,7 @@ import re
 from r1jax.verifiers.answers.chinese import chinese_number, scaled
 from r1jax.verifiers.answers.expression import MAX_WORD, Node, Unreadable, parse, symbols
 from r1jax.verifiers.answers.labels import chain, rounds_to
-from r1jax.verifiers.answers.parts import enclosed, joint, split
+from r1jax.verifiers.answers.parts import COLON, COMMAS, enclosed, joint, split
 from r1jax.verifiers.answers.records import Based, Clock, Congruence, Family, Group, Matrix, Named, Relation, Scalar, Words
 from r1jax.verifiers.answers.regions import INFINITY, OPPOSITE, Region
 from r1jax.verifiers.answers.sets import MAX_ITEMS, SIGN, SIGNS, as_region, region
@@ -28,6 +28,7 @@ _ALL_REALS = frozenset(
   ["\\mathbb{R}", "\\mathbb R", "\\mathbf{R}", "\\R", "all real numbers", "all reals", "the real numbers", "any real number"]
   + ["全体实数", "实数集", "一切实数", "任意实数", "所有实数"]
 )
+_CAPITALS = re.compile(r"[A-Z]{2,4}")
 _LETTERS = re.compile(r"[A-Za-z][A-Za-z' -]*")
 _BASED = re.compile(
   r"\(?([0-9A-Za-z]{1,64})\)?(?:_(?:\{(?:\\text\{)?(\d{1,2})\}?\}|(\d))| (?:in )?base[- ](\d{1,2}))", re.ASCII
@@ -86,7 +87,7 @@ def _words(text: str) -> Words | Region | None:
     return Words("...")
   if _WHOLE_TEXT.fullmatch(text) and not any(c.isdigit() for c in words):
     return Words(without_article(words))
-  if re.fullmatch(r"[A-Z]{2,4}", text) or (_LETTERS.fullmatch(text) and _long_word(text)):
+  if _CAPITALS.fullmatch(text) or (_LETTERS.fullmatch(text) and _long_word(text)):
     return Words(without_article(words))
   if text and all("\u4e00" <= c <= "\u9fff" for c in text) and chinese_number(text) == text:
     return Words(words)
@@ -156,7 +157,7 @@ def _bracketed(text: str) -> Group | None:
     inside = enclosed(text, begin, end)
     if inside is None:
       continue
-    parts = split(inside, re.compile("[,;]"))
+    parts = split(inside, COMMAS)
     if kind == "set" and (begin == "\\{" or len(parts) > 1):
       return Group("set", _items(parts))
     if len(parts) > 1:
@@ -164,7 +165,7 @@ def _bracketed(text: str) -> Group | None:
     if kind == "()" and not inside.isascii():
       return None
   text = _TO.sub(r"\1:\2", text) if _TO.fullmatch(text) else text
-  ratio = split(text, re.compile(":"))
+  ratio = split(text, COLON)
   if len(ratio) > 1 and all(ratio):
     return Group("ratio", tuple(_relation_or_scalar(part) for part in ratio[:MAX_ITEMS]))
   return None

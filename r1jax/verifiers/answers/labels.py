@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 from r1jax.verifiers.answers.expression import Node, Unreadable, parse, symbols
-from r1jax.verifiers.answers.parts import enclosed, split
+from r1jax.verifiers.answers.parts import COMMA, enclosed, split
 from r1jax.verifiers.answers.records import Group, Named, Relation
 from r1jax.verifiers.answers.text import without_thousands
 from r1jax.verifiers.answers.units import split_unit
@@ -31,9 +31,9 @@ def chain(sides: list[str], read: Callable[[str], object]) -> object:
     for name, other in (sides, sides[::-1]):
       if is_name(name):
         return Named("".join(name.split()).replace("{", "").replace("}", ""), read(other))
-  first = split(sides[0], re.compile(","))
-  if enclosed(sides[0], "(", ")") is not None and len(split(enclosed(sides[0], "(", ")"), re.compile(","))) > 1:
-    return _coordinates(split(enclosed(sides[0], "(", ")"), re.compile(",")), read("=".join(sides[1:])))
+  first = split(sides[0], COMMA)
+  if enclosed(sides[0], "(", ")") is not None and len(split(enclosed(sides[0], "(", ")"), COMMA)) > 1:
+    return _coordinates(split(enclosed(sides[0], "(", ")"), COMMA), read("=".join(sides[1:])))
   if len(first) > 1:
     raise Unreadable("a list of which one is an equation")
   nodes = [_parsed(side) for side in sides]

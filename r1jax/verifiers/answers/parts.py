@@ -2,11 +2,15 @@
 
 import re
 
+COMMAS, COMMA, COLON = (re.compile(mark) for mark in ("[,;]", ",", ":"))
+
 
 def split(text: str, separator: re.Pattern) -> list[str]:
   """The parts between separators that stand outside all brackets."""
   if separator.search(text) is None:
     return [text.strip()]
+  if not any(map(text.__contains__, "([{")):
+    return [part.strip() for part in separator.split(text)]
   depth, depths = 0, []
   for c in text:
     depth += (c in "([{") - (c in ")]}")

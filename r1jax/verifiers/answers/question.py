@@ -2,6 +2,7 @@ r"""What an answer has from its question: whether it only repeats it."""
 
 import re
 from functools import lru_cache
+from itertools import accumulate
 
 from r1jax.verifiers.answers.parts import enclosed
 
@@ -11,6 +12,7 @@ _NOISE = re.compile(r"\\(?:left|right|displaystyle|,|!|;|:|quad|qquad)(?![A-Za-z
 _TIMES = re.compile(r"\\(?:cdot|times|ast)(?![A-Za-z])|×|·")
 _SMALL_GROUP = re.compile(r"\{([A-Za-z0-9])\}")
 _SIMPLE_FRACTION = re.compile(r"\\frac\{?([A-Za-z0-9]+)\}?\{?([A-Za-z0-9]+)\}?")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _UNIT = re.compile(r"\s*(?:\\(?:text|mbox|mathrm)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?|\^\s*\{?\\circ\}?)\s*$")
 _SIDES = frozenset(["", "=", "<", ">", ",", ";", ":", ".", "?"])
 _STRUCTURE = re.compile(r"[\d\\+*/^=-]")  # a letter or a word of the question may well be the answer
@@ -24,18 +26,19 @@ def is_copied(answer: str, gold: str, question: str) -> bool:
   """
   if not question:
     return False
-  whole, written, wanted = (_normal(text)[0] for text in (answer, _core(answer), _core(gold)))
-  asked = _normal_question(question)
-  if "=" in whole and "=" not in gold and _stands(whole, asked):
+  whole, wanted = _normal(answer)[0], _normal(_core(gold))[0]
+  if "=" in whole and "=" not in gold and _stands(whole, _normal(question)):
     return True
+  written = _normal(_core(answer))[0]
   if written == wanted or not _STRUCTURE.search(written) or (_NUMERAL.fullmatch(written) and _NUMERAL.fullmatch(wanted)):
     return False
+  asked = _normal(question)
   return (_stands(written, asked) or _stands(whole, asked)) and not _stands(wanted, asked, as_a_side=True)
 
 
 def is_passage(answer: str, question: str) -> bool:
   """Whether a sentence or a part of one is the question's own."""
-  return len(answer.split()) >= MIN_PASSAGE and _stands(_normal(answer)[0], _normal_question(question))
+  return len(answer.split()) >= MIN_PASSAGE and _stands(_normal(answer)[0], _normal(question))
 
 
 def _stands(text: str, question: tuple[str, frozenset[int]], as_a_side: bool = False) -> bool:
@@ -70,22 +73,15 @@ def _core(text: str) -> str:
   return rest if equals and re.fullmatch(r"\s*\\?[A-Za-z]+\s*(?:\([a-z]\))?\s*", name) else text
 
 
+@lru_cache(maxsize=1024)
 def _normal(text: str) -> tuple[str, frozenset[int]]:
   """(the text without what only spaces it, the places where there was a blank or a dollar)."""
-  text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\$", "").replace("\\%", "%")
-  text = _TIMES.sub("*", _NOISE.sub(" ", text))
-  text = _SMALL_GROUP.sub(r"\1", _SIMPLE_FRACTION.sub(r"\1/\2", text))
-  text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
-  characters, borders = [], {0}
-  for c in text:
-    if c.isspace():
-      borders.add(len(characters))
-    else:
-      characters.append(c)
-  borders.add(len(characters))
-  return "".join(characters).rstrip(".,;?"), frozenset(borders)
-
-
-@lru_cache(maxsize=256)
-def _normal_question(question: str) -> tuple[str, frozenset[int]]:
-  return _normal(question)
+  if "\\" in text:
+    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\$", "").replace("\\%", "%")
+    text = _SIMPLE_FRACTION.sub(r"\1/\2", _TIMES.sub("*", _NOISE.sub(" ", text)))
+  else:
+    text = text.replace("$", " ").replace("~", " ").replace("\u00d7", "*").replace("\u00b7", "*")
+  text = _SMALL_GROUP.sub(r"\1", text) if "{" in text else text
+  text = _THOUSANDS.sub("", text) if "," in text else text
+  pieces = text.split()
+  return "".join(pieces).rstrip(".,;?"), frozenset((0, *accumulate(map(len, pieces))))

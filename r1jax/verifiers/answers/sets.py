@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 
 from r1jax.verifiers.answers.expression import Node, Unreadable, parse, symbols
-from r1jax.verifiers.answers.parts import enclosed, joint, split
+from r1jax.verifiers.answers.parts import COMMA, COMMAS, enclosed, joint, split
 from r1jax.verifiers.answers.records import Group, Scalar, Words
 from r1jax.verifiers.answers.regions import INFINITY, OPPOSITE, Region, below, complement, half_line, intersection, merged
 from r1jax.verifiers.answers.text import without_thousands
@@ -34,7 +34,7 @@ def region(text: str) -> Region | None:
     return found and Region(found.intervals, None)
   without = _ALL_BUT.fullmatch(text)
   if without:
-    return _within(lambda: complement([_number(part) for part in split(without[1], re.compile("[,;]"))]))
+    return _within(lambda: complement([_number(part) for part in split(without[1], COMMAS)]))
   parts = split(text, _OR)
   bracketed = text[:1] == "]" or text[-1:] == "[" or ("\\infty" in text and text[:1] in "([")
   if len(parts) == 1 and not SIGN.search(text) and not bracketed:
@@ -99,11 +99,11 @@ def _one_region(text: str) -> tuple[list | None, str | None]:
 def _bracketed(text: str) -> Region | None:
   points = enclosed(text, "\\{", "\\}")
   if points is not None:
-    return Region(merged([(end, True, end, True) for end in map(_number, split(points, re.compile("[,;]")))]))
+    return Region(merged([(end, True, end, True) for end in map(_number, split(points, COMMAS))]))
   for begin, end in _INTERVALS:
     inside = enclosed(text, begin, end)
     if inside is not None:
-      ends = [_infinite(part) or _number(part) for part in split(inside, re.compile("[,;]"))]
+      ends = [_infinite(part) or _number(part) for part in split(inside, COMMAS)]
       return _interval(begin + end, *ends) if len(ends) == 2 else None
   return None
 
@@ -123,7 +123,7 @@ def _inequalities(text: str) -> tuple[list, str] | None:
     return None
   if signs == ["!="] and "," in sides[1]:  # x \ne 1, 2
     node = parse(sides[0])
-    points = [_number(part) for part in split(sides[1], re.compile(","))]
+    points = [_number(part) for part in split(sides[1], COMMA)]
     return (complement(points).intervals, node.name) if node.kind == "symbol" else None
   ends = [_infinite(side) or parse(without_thousands(split_unit(side)[0])) for side in sides]
   letters = frozenset().union(*(symbols(end) for end in ends if isinstance(end, Node)))

@@ -41,6 +41,7 @@ _SPACED_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,?\\[,!; :] ?|, ?\\! ?|\\thinsp
 _BLANK_THOUSANDS = re.compile(r"(?<![\w.,/\\}])\d{1,3}(?: \d{3})+(?![\w/]|\.\d{4}| ?[\d/]| ?\\frac)", re.ASCII)
 _LOW_THOUSANDS = re.compile(r"(?<![\w.])\d{1,3}(?:_\d{3})+(?!\w)", re.ASCII)
 _THOUSANDS = re.compile(r"(?<![\d.,^_])(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d?(?:,\d\d)+,\d{3})(?![\d,])", re.ASCII)
+_PYTHON_POWER = re.compile(r"[\w)]\*\*[\w(]")
 _TIMES_TEN = re.compile(r"(?<=\d) ?[xX] ?10 ?\^", re.ASCII)
 _BRACKETS = tuple(
   ("\\" + name, bracket)
@@ -83,7 +84,8 @@ _WRAPPERS = re.compile(_FONTS + r"\s*\{([^{}]*)\}")
 def tidy(text: str) -> str:
   r"""One line in ASCII and LaTeX: no dressing, no outer delimiters, no final full stop, no introduction."""
   text = in_ascii(text)
-  text = text.replace("**", "^") if re.search(r"[\w)]\*\*[\w(]", text) else text.replace("**", "")
+  if "**" in text:
+    text = text.replace("**", "^" if _PYTHON_POWER.search(text) else "")
   text = text.lstrip("#").strip("` ")
   text = _PREFIX.sub("", text, count=1) if _PREFIX.match(text) else text
   text = _undelimited(text.strip())
@@ -92,8 +94,9 @@ def tidy(text: str) -> str:
   if text.endswith(".") and not text.endswith("..."):
     text = text[:-1].rstrip()
   text = _undelimited(text).removeprefix("\\approx").strip()
-  text = _BLANK_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
-  return with_scales(_LOW_THOUSANDS.sub(lambda match: match[0].replace("_", ""), text))
+  text = _BLANK_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text) if " " in text else text
+  text = _LOW_THOUSANDS.sub(lambda match: match[0].replace("_", ""), text) if "_" in text else text
+  return with_scales(text)
 
 
 def in_ascii(text: str) -> str:
@@ -129,16 +132,22 @@ def _plain_character(c: str) -> str:
 
 def _commands(text: str) -> str:
   """Without LaTeX that says how it looks, and with one command for each thing."""
-  text = _SPACED_THOUSANDS.sub("", text)
+  # Most answers have few of these: a look for a sign costs far less than a search by pattern.
   if "\\" not in text:
-    return _TIMES_TEN.sub(" \\\\times 10^", _DROPPED.sub(" ", text))
-  text = _QUANTITY.sub(_quantity, _TWICE_ESCAPED.sub(r"\\", text))
-  text = _COLOR.sub("", _NOT_EQUAL.sub(r"\\ne ", text))
+    text = _SPACED_THOUSANDS.sub("", text) if "{,}" in text else text
+    text = _DROPPED.sub(" ", text) if "~" in text or "<" in text else text
+    return _TIMES_TEN.sub(" \\\\times 10^", text) if "^" in text else text
+  text = _TWICE_ESCAPED.sub(r"\\", _SPACED_THOUSANDS.sub("", text))
+  text = _QUANTITY.sub(_quantity, text)
+  text = _COLOR.sub("", text) if "color" in text else text
+  text = _NOT_EQUAL.sub(r"\\ne ", text) if "\\n" in text else text
   text = _DROPPED.sub(" ", text)
   for _ in range(3):
-    text = _FONT.sub(_unfont, text)
+    text, replaced = _FONT.subn(_unfont, text)
+    if not replaced:
+      break
   text = _FONT_LETTER.sub(r"\1", text)
-  text = _TIMES_TEN.sub(" \\\\times 10^", text)
+  text = _TIMES_TEN.sub(" \\\\times 10^", text) if "^" in text else text
   text = _BRACKET.sub(lambda match: _BRACKET_OF["\\" + match[1]] + " ", text)
   if "\\over" in text or "\\choose" in text:
     text = _OVER.sub(_two_storeys, text if text.startswith("{") else f"{{{text}}}" if text.count("\\over ") == 1 else text)

@@ -118,6 +118,8 @@ _HAN_NUMERALS = "零〇一二两三四五六七八九十百千万亿点半"
 _HAN = re.compile(rf"(?<=[\d)}}%{_HAN_NUMERALS}])\s*((?:(?![{_HAN_NUMERALS}])[\u4e00-\u9fff]|"
   rf"千(?=[克米瓦])){{1,8}})(?=\s*(?:$|[,;)\]}}]))")
 _HAN_TEXT = re.compile(r"\\text\{\s*([\u4e00-\u9fff]{1,8})\s*\}")
+_SIGN_AFTER = re.compile(r"(-?)(\d[\d,.]*)\s*(\\\$|\\euro|[$¥€£₹])")
+_SIGN_BEFORE = re.compile(r"([-+]?)\s*(\\euro|\\pounds|\\\$|USD|EUR|GBP|RMB|Rs\.?|[$¥€£₹])\s*(?=[\d.\\])(?!\\\$)")
 _UNIT = re.compile(r"\s*\\unit\{([^{}]*)\}$")
 
 
@@ -168,10 +170,10 @@ def split_unit(text: str) -> tuple[str, str | None]:
   r"""(what stands before the unit, the unit or None) of a text with marked units; currency signs before it are units too."""
   match = _UNIT.search(text)
   rest, unit = (text[: match.start()].rstrip(" ^"), match[1]) if match else (text, None)
-  sign = re.fullmatch(r"(-?)(\d[\d,.]*)\s*(\\\$|\\euro|[$¥€£₹])", rest)
+  sign = _SIGN_AFTER.fullmatch(rest)
   if sign and unit is None:
     return sign[1] + sign[2], _CURRENCIES[sign[3]]
-  sign = re.match(r"([-+]?)\s*(\\euro|\\pounds|\\\$|USD|EUR|GBP|RMB|Rs\.?|[$¥€£₹])\s*(?=[\d.\\])(?!\\\$)", rest)
+  sign = _SIGN_BEFORE.match(rest)
   if sign is None:
     return rest, unit
   currency = _CURRENCIES.get(sign[2]) or _UNITS[sign[2]]
