@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from r1jax.cli import ask, export
 from r1jax.errors import InputError
 
 
@@ -66,6 +67,20 @@ def _run(args) -> None:
   print(f"summary: {run_dir / 'summary.json'}")
   if (run_dir / "curves.png").exists():
     print(f"curve:   {run_dir / 'curves.png'}")
+
+
+def _explain(args) -> None:
+  from rich.console import Console
+
+  from r1jax.explain.page import explain, show
+
+  experiment = load_experiment(args.experiment, args.smoke, args.set)
+  explained = explain(experiment, Path(args.experiment), "smoke" if args.smoke else "experiment",
+                      [path for path, _ in _pairs(args.set)])
+  if args.json:
+    print(json.dumps(explained, indent=1, ensure_ascii=False))
+  else:
+    show(explained, Console(soft_wrap=not sys.stdout.isatty()), not args.short)
 
 
 def _rows(args) -> list:
@@ -159,15 +174,21 @@ def _parser() -> argparse.ArgumentParser:
     "finished stages are skipped, the half-finished one goes on from its newest checkpoint. Writes config.json, "
     "metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/, datasets/, processes.jsonl, curves.png and summary.json into "
     "the run directory.")
-  run.add_argument("experiment", help="an experiment file, for example experiments/r1_zero_tiny.py")
+  _add_experiment(run)
   run.add_argument("--stage", help="stop after this stage")
-  run.add_argument("--smoke", action="store_true", help="the file's smallest variant: seconds on a CPU")
-  run.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
-                   help="change a field, for example stages.r1_zero.optimizer.lr=1e-6 (may be repeated)")
   run.add_argument("--run_dir", help="where the run is kept (default: runs/NAME)")
   run.add_argument("--reuse", metavar="RUN_DIR",
                    help="take over the stages that another run has finished with the same configs, places and inputs")
   run.set_defaults(call=_run)
+  explain = verbs.add_parser(
+    "explain", help="what an experiment will do, before it runs",
+    description="Says what each stage will do: prompts, groups, rollouts, minibatches and microbatches, staleness, the "
+    "update at which each schedule changes, tokens and FLOPs of an update at most, and every field with its value and its "
+    "source: the paper, or ours and why. Nothing is read but the file, and an experiment that cannot work is refused.")
+  _add_experiment(explain)
+  explain.add_argument("--short", action="store_true", help="without the fields")
+  explain.add_argument("--json", action="store_true", help="all of it as JSON on stdout")
+  explain.set_defaults(call=_explain)
   score = verbs.add_parser(
     "score", help="try a verifier on a file of answers",
     description="Judges the responses in a JSONL file by the rules that rewards use. A row: "
@@ -180,6 +201,8 @@ def _parser() -> argparse.ArgumentParser:
                      help="exit with status 1 where the agreement with expected verdicts is less, for example 0.98")
   score.set_defaults(call=_score)
   _add_report(verbs)
+  ask.add(verbs)
+  export.add(verbs)
   rewards = _add_bench(verbs)
   for verb in (score, rewards):
     verb.add_argument("--kind", required=True, choices=("maths", "code", "choice", "logic"))
@@ -187,6 +210,14 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     verb.add_argument("--seconds", type=float, default=5.0, help="deadline of a verdict (default: 5; code: 50 at least)")
   return parser
+
+
+def _add_experiment(verb) -> None:
+  """The arguments that name an experiment."""
+  verb.add_argument("experiment", help="an experiment file, for example experiments/r1_zero_tiny.py")
+  verb.add_argument("--smoke", action="store_true", help="the file's smallest variant: seconds on a CPU")
+  verb.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
+                    help="change a field, for example stages.r1_zero.optimizer.lr=1e-6 (may be repeated)")
 
 
 def _add_report(verbs) -> None:

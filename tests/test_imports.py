@@ -30,7 +30,10 @@ STANDS_ON = {
   "stages": ["plan", "training", "sampling", "evaluation", "data", "rewards", "verifiers", "curation", "reports"],
   "hub": ["training", "data"],
   "bench": ["stages"],
-  "launch": ["stages", "bench", "hub"],
+  "serving": ["hub", "sampling"],
+  "cli": ["serving"],
+  "explain": ["stages"],
+  "launch": ["stages", "bench", "cli", "explain"],
   "__main__": ["launch"],
   "__init__": [],
   "experiments": ["stages"],
@@ -107,7 +110,7 @@ def test_imports_run_one_way():
 
 def test_only_the_command_line_its_verbs_and_experiments_see_the_stages():
   assert {folder for folder in STANDS_ON if "stages" in allowed(folder)} == {
-    "stages", "bench", "launch", "__main__", "experiments"}
+    "stages", "bench", "explain", "launch", "__main__", "experiments"}
 
 
 @pytest.mark.parametrize(("folder", "line"), [

@@ -16,14 +16,16 @@ POLICY_STAGES = ("SFT", "GRPO")  # the types of stages whose checkpoint is a pol
 class RunStage:
   """A stage of a run that trained a policy.
 
-  experiment: the whole config, as config.json has it, and summary: summary.json, {} where there is none. stage: the stage's
-  own config. finished: all of its steps are done. model, weights, template, compute, stop, tokenizer: what config.json says
-  of it; weights: the folder that its first ancestor started from, None for random ones.
+  experiment: the whole config, as config.json has it, and about: its hash and the versions of packages. summary: as
+  summary.json has it, {} where there is none. stage: the stage's own config. finished: all of its steps are done. model,
+  weights, template, compute, stop, tokenizer: what config.json says of it; weights: the folder that its first ancestor
+  started from, None for random ones.
   """
 
   run_dir: Path
   name: str
   experiment: dict
+  about: dict
   summary: dict
   stage: dict
   finished: bool
@@ -52,7 +54,8 @@ def find_stage(run_dir: Path, name: str | None = None) -> RunStage:
   InputError for a stage that is unknown, left no policy or no checkpoint, and for a config of another version.
   """
   file = run_dir / "config.json"
-  config = read_json(file).values["config"]
+  values = read_json(file).values
+  config = values["config"]
   summary = read_json(run_dir / "summary.json").values if (run_dir / "summary.json").exists() else {}
   finished = {n for n, s in summary.get("stages", {}).items() if s.get("status") == "finished"}
   try:
@@ -66,7 +69,8 @@ def find_stage(run_dir: Path, name: str | None = None) -> RunStage:
     raise InputError(str(file), f"not as this version writes it ({error!r})",
                      "Read the run with the version of r1jax that wrote it.") from None
   found = RunStage(
-    run_dir=run_dir, name=stage["name"], experiment=config, summary=summary, stage=stage,
+    run_dir=run_dir, name=stage["name"], experiment=config, summary=summary,
+    about={"hash": values.get("hash"), "versions": values.get("versions", {})}, stage=stage,
     finished=stage["name"] in finished, stop=tuple(stage.get("stop", ())),
     tokenizer=tuple(words) if isinstance(words, list) else words, **parts)
   if not found.checkpoints.is_dir():

@@ -38,7 +38,7 @@ class Benchmark:
   source: Source
   questions: int
   samples: int = 1
-  sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)
+  sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)  # R1, V2, appendix D.1
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class HeldOut:
   questions: int
   samples: int = 1
   every: int | None = None
-  sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)
+  sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)  # R1, V2, appendix D.1
 
   def check(self, where: str) -> None:
     """InputError for a number below 1."""
