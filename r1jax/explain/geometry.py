@@ -3,10 +3,12 @@ from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
 
+import numpy as np
+
 from r1jax.config import Schedule
-from r1jax.explain.cost import active_params, forward_flops
 from r1jax.losses.correction import SamplerCorrection
 from r1jax.models.config import ModelConfig
+from r1jax.models.flops import flops, matmul_params
 from r1jax.stages.compare import Compare
 from r1jax.stages.context import Base, Experiment
 from r1jax.stages.curate import Curate
@@ -17,6 +19,8 @@ from r1jax.stages.reward_model import RewardModel
 from r1jax.stages.sft import SFT
 from r1jax.training.optimizer import AdamW
 from r1jax.training.pack import rows_for
+
+TAKEN = "parameters that a token is multiplied with"
 
 
 @dataclass(frozen=True)
@@ -122,16 +126,14 @@ def _old_logprobs(stage: GRPO) -> str:
 
 
 def _rl_cost(stage: GRPO, model: ModelConfig) -> dict[str, float]:
-  """Of one update at the greatest length. A prompt is read once for its group."""
+  """Of one update at the greatest length."""
   sequences, longest = stage.questions_per_step * stage.group_size, int(max(stage.max_length.values()))
-  whole, prompt = forward_flops(model, longest), forward_flops(model, stage.max_prompt_length)
-  sampling = stage.questions_per_step * (prompt + stage.group_size * (whole - prompt))
-  old = _old_logprobs(stage).startswith("computed")
-  parts = {"sampling": sampling, "old log-probs": old * sequences * whole,
-           "reference log-probs": (stage.kl_coef > 0) * sequences * whole, "update": 3 * sequences * whole}
-  return {"parameters a token is multiplied with": active_params(model), "tokens": sequences * longest,
-          "sampled tokens": sequences * (longest - stage.max_prompt_length),
-          **{f"FLOPs, {name}": flops for name, flops in parts.items() if flops}, "FLOPs": sum(parts.values())}
+  response = longest - stage.max_prompt_length
+  work = flops(model, stage.max_prompt_length, np.full(sequences, response))
+  parts = {"sampling": work["rollout"], "old log-probs": work["old"] * _old_logprobs(stage).startswith("computed"),
+           "reference log-probs": work["reference"] * (stage.kl_coef > 0), "update": work["update"]}
+  return {TAKEN: sum(matmul_params(model)), "tokens": sequences * longest, "sampled tokens": sequences * response,
+          **{f"FLOPs, {name}": float(value) for name, value in parts.items() if value}, "FLOPs": float(sum(parts.values()))}
 
 
 def _microbatches(what: str, count: int, row: int, tokens: int, experiment: Experiment, of: int | None = None) -> dict:
@@ -162,19 +164,18 @@ def _rates(optimizer: AdamW, steps: int | None) -> list[Change]:
 @account.register
 def _(stage: SFT, experiment: Experiment) -> Account:
   model = experiment.model_of(stage)
-  whole = stage.batch_size * forward_flops(model, stage.max_length)
+  lengths = np.full(stage.batch_size, stage.max_length)
   geometry = {
     "rows of an update": stage.batch_size, "slots of a row, filled with whole documents": stage.max_length,
     "trained on": "every token" if stage.train_on_prompt else "the responses",
     **_microbatches("documents", stage.batch_size, stage.max_length, stage.microbatch_tokens, experiment, stage.batch_size),
     "updates": stage.steps or f"as many as {stage.epochs} epochs of the data fill",
     "checkpoints, every so many updates": stage.checkpoint_every}
-  parts = {"update": 3 * whole}
+  parts = {"update": flops(model, 0, lengths)["update"]}
   if stage.teacher:
-    parts["teacher"] = stage.batch_size * forward_flops(
-      experiment.model_of(experiment.stage(stage.teacher.stage)), stage.max_length)
-  cost = {"parameters a token is multiplied with": active_params(model), "tokens": stage.batch_size * stage.max_length,
-          **{f"FLOPs, {name}": flops for name, flops in parts.items()}, "FLOPs": sum(parts.values())}
+    parts["teacher"] = flops(experiment.model_of(experiment.stage(stage.teacher.stage)), 0, lengths)["reference"]
+  cost = {TAKEN: sum(matmul_params(model)), "tokens": int(lengths.sum()),
+          **{f"FLOPs, {name}": value for name, value in parts.items()}, "FLOPs": sum(parts.values())}
   return Account(geometry, _rates(stage.optimizer, stage.steps), cost)
 
 
@@ -187,18 +188,17 @@ def _(stage: RewardModel, experiment: Experiment) -> Account:
     **_microbatches("responses", stage.batch_size, stage.row_length, stage.microbatch_tokens, experiment),
     "updates": f"as many as {stage.epochs} epochs of {stage.data} fill", "held out, share of the questions": stage.held_out,
     "checkpoints, every so many updates": stage.checkpoint_every}
-  cost = {"parameters a token is multiplied with": active_params(model), "tokens": sequences * stage.max_length,
-          "FLOPs": 3 * sequences * forward_flops(model, stage.max_length)}
+  cost = {TAKEN: matmul_params(model)[0], "tokens": sequences * stage.max_length,
+          "FLOPs": flops(model, stage.max_length, np.zeros(sequences))["update"]}  # its head is one column
   return Account(geometry, _rates(stage.optimizer, None), cost)
 
 
 def _draws(draws: Draws, model: ModelConfig) -> tuple[dict, dict]:
-  whole, prompt = (forward_flops(model, n) for n in (draws.max_length, draws.max_prompt_length))
+  response = draws.max_length - draws.max_prompt_length
   return ({"questions": draws.count, "responses to each": draws.samples, "responses": draws.count * draws.samples,
            "prompt and response, tokens": draws.max_length, "questions of a unit that is kept whole": draws.batch},
-          {"parameters a token is multiplied with": active_params(model),
-           "sampled tokens": draws.count * draws.samples * (draws.max_length - draws.max_prompt_length),
-           "FLOPs": draws.count * (prompt + draws.samples * (whole - prompt))})
+          {TAKEN: sum(matmul_params(model)), "sampled tokens": draws.count * draws.samples * response,
+           "FLOPs": draws.count * draws.samples * flops(model, draws.max_prompt_length, np.array([response]))["rollout"]})
 
 
 @account.register(Curate)
@@ -214,12 +214,13 @@ def _(stage, experiment: Experiment) -> Account:
 @account.register
 def _(stage: Compare, experiment: Experiment) -> Account:
   responses = sum(b.questions * b.samples for b in stage.benchmarks)
-  flops = sum(responses * forward_flops(experiment.model_of(experiment.stage(name)), stage.max_length)
-              for name in stage.policies)
+  length = stage.max_length - stage.max_prompt_length
+  models = [experiment.model_of(experiment.stage(name)) for name in stage.policies]
+  work = sum(flops(model, stage.max_prompt_length, np.array([length]))["rollout"] for model in models)
   geometry = {"policies": ", ".join(stage.policies), "prompt and response, tokens": stage.max_length,
               **{f"questions x samples, {b.name}": f"{b.questions} x {b.samples}" for b in stage.benchmarks}}
   return Account(geometry, [], {
-    "sampled tokens": len(stage.policies) * responses * (stage.max_length - stage.max_prompt_length), "FLOPs": flops})
+    "sampled tokens": len(stage.policies) * responses * length, "FLOPs": responses * work})
 
 
 def starts_from(stage, experiment: Experiment) -> str:

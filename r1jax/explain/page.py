@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from r1jax.explain.geometry import Account, Change, account, starts_from
+from r1jax.explain.geometry import TAKEN, Account, Change, account, starts_from
 from r1jax.explain.sources import LEGEND, OURS, fields_of
 from r1jax.models.params import count_params
 from r1jax.stages.context import Experiment
@@ -53,7 +53,7 @@ def show(explained: dict[str, Any], console: Console, all_fields: bool = True) -
       table.add_row(*_change(Change(**change)))
     for key, value in stage["cost_at_most"].items():
       table.add_row(f"{key}, {'per update' if 'updates' in stage['geometry'] else 'in all'}, at most"
-                    if "parameters" not in key else key, _number(value))
+                    if key != TAKEN else key, _number(value))
     console.print(table, highlight=False)
     if all_fields:
       _fields(f"Fields of {stage['name']}", stage["fields"], console)

@@ -91,7 +91,7 @@ class Sampler:
     """What `run` reads its episodes from: a session of these requests, whose pieces tell how they grow."""
     requests = list(requests)
     for request in requests:
-      _check_request(request, self.config.max_position)
+      _check_request(request, self.config.max_position, "The model's context ends at max_position")
     rows, devices = self.decoding.slots, batch_parts(self.mesh)
     while rows % (2 * devices) == 0 and rows // 2 >= len(requests):
       rows //= 2
@@ -165,7 +165,7 @@ class Session:
     """Puts requests into the queue; InputError for one that is longer than `longest`, and then none of them is added."""
     requests = list(requests)
     for request in requests:
-      _check_request(request, self.longest)
+      _check_request(request, self.longest, "The most tokens that this session takes are")
     for request in requests:
       self.queue.append(_Sequence(request, self.added, request.prompt[:-1]))
       self.waiting[request.prompt[:-1]] += 1
@@ -331,7 +331,7 @@ class Session:
     return pieces
 
 
-def _check_request(request: Request, longest: int) -> None:
+def _check_request(request: Request, longest: int, limit: str) -> None:
   where = f"request of question {request.question_id}, sample {request.sample}"
   if not request.prompt:
     raise InputError(where, "its prompt has no tokens", "Give at least one.")
@@ -339,4 +339,4 @@ def _check_request(request: Request, longest: int) -> None:
     raise InputError(f"{where}: max_new", request.max_new, "Leave room for at least one token.")
   if len(request.prompt) + request.max_new > longest:
     raise InputError(where, f"{len(request.prompt)} tokens of prompt and {request.max_new} of response",
-                     f"No more than {longest} tokens fit, by max_position or the session's own limit.")
+                     f"{limit} {longest}.")
