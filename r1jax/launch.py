@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from r1jax.cli import ask, export
+from r1jax.cli import ask, evaluate, export
 from r1jax.errors import InputError
 
 
@@ -203,9 +203,10 @@ def _parser() -> argparse.ArgumentParser:
   _add_report(verbs)
   ask.add(verbs)
   export.add(verbs)
+  evaluate.add(verbs)
   rewards = _add_bench(verbs)
   for verb in (score, rewards):
-    verb.add_argument("--kind", required=True, choices=("maths", "code", "choice", "logic"))
+    verb.add_argument("--kind", required=True, choices=("maths", "code", "choice", "logic", "instructions"))
     verb.add_argument("--answers", required=True, metavar="FILE.jsonl")
     verb.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     verb.add_argument("--seconds", type=float, default=5.0, help="deadline of a verdict (default: 5; code: 50 at least)")

@@ -83,6 +83,22 @@ def pass_at_k(correct: np.ndarray, k: int) -> Accuracy:
   return _estimate(shares, samples=correct.size)
 
 
+def ratio(counted: Sequence[float], total: Sequence[float]) -> Accuracy:
+  """sum(counted) / sum(total) over questions that count differently, such as instructions of a prompt or games of a pair.
+
+  counted, total: one of each a question, 0 <= counted <= total, total > 0. The interval is that of `pass_at_1` with the
+  spread of (counted - p total) / mean(total), which is a ratio's to first order (Cochran 1977, section 6.3). samples: the
+  sum of total. Raises InputError for other values.
+  """
+  counted, total = np.asarray(counted, float), np.asarray(total, float)
+  if counted.ndim != 1 or counted.shape != total.shape or not counted.size:
+    raise InputError("ratio", f"{counted.shape} counted of {total.shape}", "Give one of each for every question.")
+  if not ((counted >= 0) & (counted <= total) & (total > 0)).all():
+    raise InputError("ratio", "counts outside of 0 to their total, or a total of 0", "Give 0 <= counted <= total.")
+  p = float(counted.sum() / total.sum())
+  return _estimate(p + (counted - p * total) / total.mean(), samples=int(total.sum()))
+
+
 def cons_at_k(
   answers: Sequence[Sequence[str | None]], gold: Sequence[str], equal: Callable[[str, str], bool]
 ) -> Accuracy:
@@ -144,7 +160,8 @@ def _interval(shares: np.ndarray, samples: int) -> tuple[float, float]:
   spread = float(shares.var(ddof=1)) if questions > 1 else 0.0
   n = float(questions)
   if spread > 0:
-    n = min(max(p * (1 - p) * questions / spread, n), samples)
+    least = n if shares.min() >= 0 and shares.max() <= 1 else 1.0  # of a ratio, questions that count more may be worth less
+    n = min(max(p * (1 - p) * questions / spread, least), samples)
   return wilson(p, n)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from r1jax.errors import InputError
-from r1jax.evaluation.accuracy import cons_at_k, majority_answer, mean_score, pass_at_1, pass_at_k, wilson
+from r1jax.evaluation.accuracy import cons_at_k, majority_answer, mean_score, pass_at_1, pass_at_k, ratio, wilson
 
 
 def test_wilson_by_hand():
@@ -134,3 +134,38 @@ def test_a_mean_score_by_hand():
   for shape in ((1, 4), (3, 0), (3,)):
     with pytest.raises(InputError, match="at least two questions"):
       mean_score(np.zeros(shape))
+
+
+def numpy_pass_at_k(correct, k):
+  """1 - C(n - c, k) / C(n, k) as the product over i of 1 - k / i, i from n - c + 1 to n (Chen et al. 2021, figure 3)."""
+  n = correct.shape[1]
+  return np.mean([1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1)) if n - c >= k else 1.0 for c in correct.sum(axis=1)])
+
+
+def test_pass_at_k_against_a_product_in_numpy():
+  correct = np.random.default_rng(0).random((50, 64)) < np.random.default_rng(1).random((50, 1))
+  for k in (1, 2, 7, 32, 64):
+    assert pass_at_k(correct, k).mean == pytest.approx(numpy_pass_at_k(correct, k), abs=1e-12)
+
+
+def test_cons_at_k_against_counting_in_numpy():
+  rng = np.random.default_rng(0)
+  answers = rng.integers(0, 4, (200, 9))
+  votes = np.array([np.bincount(row, minlength=4) for row in answers])
+  first = np.array([[list(row).index(value) if value in row else 9 for value in range(4)] for row in answers])
+  winners = np.lexsort((first, -votes), axis=1)[:, 0]  # most votes, then whoever came first
+  found = cons_at_k([[str(a) for a in row] for row in answers], ["2"] * 200, same_number)
+  assert found.mean == np.mean(winners == 2)
+
+
+def test_a_ratio_by_hand():
+  # p = 6 / 10; residuals 3 - 0.6 x 4, 1 - 0.6 x 4, 2 - 0.6 x 2 over a mean total of 10 / 3.
+  found = ratio([3, 1, 2], [4, 4, 2])
+  residuals = np.array([0.6, -1.4, 0.8]) / (10 / 3)
+  assert found.mean == pytest.approx(0.6) and (found.questions, found.samples) == (3, 10)
+  assert (found.low, found.high) == pytest.approx(wilson(0.6, 0.24 * 3 / np.var(residuals, ddof=1)))
+  equal = ratio([1, 0, 2], [2, 2, 2])
+  assert (equal.low, equal.high) == pytest.approx((lambda a: (a.low, a.high))(pass_at_1(np.array([[1, 0], [0, 0], [1, 1]]))))
+  for counted, total in (([1], [0]), ([3], [2]), ([-1], [2]), ([1, 1], [2]), ([], [])):
+    with pytest.raises(InputError, match="ratio"):
+      ratio(counted, total)
