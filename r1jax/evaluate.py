@@ -101,7 +101,6 @@ def evaluate(model: Model, asked: Sequence[Asked], settings: Settings, out: Path
   """
   folder = out / sanitized(model.name)
   requests = {each.benchmark.name: _requests(model, each, settings) for each in asked}
-  settings.decoding.check("--slots", 1, 1)
   found = {}
   with VerifierPool(settings.workers) as pool, jax.set_mesh(model.mesh):
     for each in asked:

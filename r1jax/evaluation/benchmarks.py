@@ -170,7 +170,8 @@ def _maths(row: Mapping, where: str) -> tuple[str, str]:
 def _multiple_choice(row: Mapping, where: str, options: Sequence, answer: str | int) -> tuple[str, str]:
   if not isinstance(options, list | tuple) or len(options) < 2 or not all(isinstance(each, str) for each in options):
     raise InputError(f"{where}, options", f"{options!r:.80}", "Give a list of at least two texts.")
-  texts = [re.sub(rf"^\s*\(?{letter}\s?[).:]\s*", "", text) for letter, text in zip(LETTERS, options, strict=False)]
+  marks = [re.match(rf"\s*\(?{letter}\s?[).:]\s*", text) for letter, text in zip(LETTERS, options, strict=False)]
+  texts = [text[mark.end():] for mark, text in zip(marks, options, strict=False)] if all(marks) else list(options)
   try:
     reference = choice.reference("", answer, texts)
   except InputError as error:

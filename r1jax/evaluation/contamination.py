@@ -27,10 +27,10 @@ def contaminated(questions: Sequence[Question], solutions: Mapping[str, str],
 
 def training_sets(experiment: Mapping, stage: str,
                   run_dir: str | os.PathLike[str]) -> tuple[list[tuple[str, object]], list[str]]:
-  """((name, source) of what the stages of a run up to `stage` were trained on, types of sources that cannot be searched).
+  """((name, source) of what the stages of a run up to `stage` were trained on, what cannot be searched).
 
-  experiment: as config.json has it. Sources are Jsonl, Generated and Rows; endless documents that a program makes cannot be
-  searched, and are named.
+  experiment: as config.json has it. Sources are Jsonl, Generated and Rows; endless documents that a program makes, and
+  files that are gone, cannot be searched, and are named.
   """
   found: dict[str, object] = {}
   unknown: set[str] = set()
@@ -60,6 +60,9 @@ def _collect(value, where: str, run_dir: Path, found: dict, unknown: set) -> Non
   source = from_json(kind, value, where)
   if isinstance(source, Rows):
     source = Rows(path=str(source.file(run_dir)))
+  if isinstance(source, Jsonl | Rows) and not Path(source.path).expanduser().is_file():
+    unknown.add(f"{source.path} (no such file)")
+    return
   name = str(source.path) if isinstance(source, Jsonl | Rows) else f"{source.generator} (generated, seed {source.seed})"
   found[name] = source
 

@@ -15,6 +15,7 @@ from r1jax.verifiers.kinds import kind_of
 from r1jax.verifiers.maths import Extraction, extract_answer, verify_plain
 from r1jax.verifiers.pool import VerifierPool
 from r1jax.verifiers.rows import candidates
+from r1jax.verifiers.tags import THINK_CLOSE
 from r1jax.verifiers.verdict import SCORED, UNPARSABLE
 
 TRUNCATED = "truncated"  # a status beside those of verdicts: cut at the maximum length
@@ -54,7 +55,7 @@ def answers(response: str, kind: str) -> list[str]:
   """The places where the answer of a response may stand, the first readable one counts."""
   marked = () if kind_of(kind).whole_response else (Extraction.TAGGED, Extraction.BOXED)
   if kind == "choice" and all(extract_answer(response, how=how) is None for how in marked):
-    found = _ANSWER_LINE.findall(response)
+    found = _ANSWER_LINE.findall(response.rpartition(THINK_CLOSE)[2])
     if found:
       return [found[-1]]
   return candidates(response, kind)
