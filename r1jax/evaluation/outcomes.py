@@ -46,6 +46,8 @@ def outcome(question: Question, response: str, truncated: bool, pool: VerifierPo
   right, status = False, UNPARSABLE
   for answer in answers(response, question.kind):
     right, status = pool.submit(answer, question.answer, question.kind, question.text).result()
+    if status == SCORED and not right and _is_prose(question, response, answer):
+      status = UNPARSABLE
     if status != UNPARSABLE:
       return Outcome(right, status, answer if question.kind in VOTING and status == SCORED else None)
   return Outcome(right, status)
@@ -59,6 +61,13 @@ def answers(response: str, kind: str) -> list[str]:
     if found:
       return [found[-1]]
   return candidates(response, kind)
+
+
+def _is_prose(question: Question, response: str, answer: str) -> bool:
+  """Whether what was read of a maths response is but text without a digit, and nothing marks it as the answer: "I do not
+  know". Marked, or right, it is an answer, for some are words."""
+  return question.kind == "maths" and not any(map(str.isdigit, answer)) and all(
+    extract_answer(response, how=how) is None for how in (Extraction.TAGGED, Extraction.BOXED))
 
 
 def _rules(question: Question) -> list[dict]:

@@ -170,7 +170,7 @@ def test_a_damaged_row_is_refused_by_its_line(name, row, said, tmp_path):
 
 
 def test_answers_that_cannot_judge_are_refused_with_their_number_or_left_out(tmp_path):
-  rows = [{"problem": "Prove it.", "answer": answer} for answer in ("1", "the proof is trivial", "2", "N/A")]
+  rows = [{"problem": "Prove it.", "answer": answer} for answer in ("1", "proof", "2", "N/A")]
   questions = load(BENCHMARKS["math500"], jsonl(tmp_path, *rows))
   with pytest.raises(InputError, match="test.jsonl:2.*2 of 4 answers cannot judge.*--drop_unusable"):
     judgeable(questions)
