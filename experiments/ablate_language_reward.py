@@ -19,7 +19,7 @@ from r1_tiny import SMALL, base, evaluation, experiment, r1_zero, rl_1, smoke
 
 with_reward = dataclasses.replace(r1_zero, name="with_reward", start="base", rewards=rl_1.rewards)
 experiment = dataclasses.replace(
-  experiment, name="ablate_language_reward",
+  experiment, name="ablate_language_reward", claims=(),
   stages=(base, r1_zero, with_reward, dataclasses.replace(
     evaluation, policies=("base", "r1_zero", "with_reward"), models=(), benchmarks=evaluation.benchmarks[:1])))
 

@@ -29,7 +29,7 @@ early = dataclasses.replace(last, name="all_steps_40", steps=40,
                             general=dataclasses.replace(rl_2.general, share=Schedule({0: 0.5})))
 whole = dataclasses.replace(early, name="all_steps_170", start="all_steps_40", steps=130)
 experiment = dataclasses.replace(
-  experiment, name="ablate_model_reward_all_steps",
+  experiment, name="ablate_model_reward_all_steps", claims=(),
   stages=(*experiment.stages[:experiment.stages.index(rl_2)], last, early, whole, dataclasses.replace(
     evaluation, policies=("sft", "last_steps", "all_steps_40", "all_steps_170"))))
 

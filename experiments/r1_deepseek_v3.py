@@ -70,6 +70,6 @@ experiment = replace(
 
 smoke = replace(
   smoke, name="r1_deepseek_v3_smoke",
-  model=replace(DEEPSEEK_V3, vocab_size=260, d_model=32, num_layers=3, num_heads=4, num_kv_heads=4, head_dim=12, d_ff=64,
+  model=replace(DEEPSEEK_V3, vocab_size=260, d_model=32, num_layers=2, num_heads=4, num_kv_heads=4, head_dim=12, d_ff=64,
                 max_position=128, rope_scaling=None, mla=MLA(24, 16, 8, 4, 8),
                 moe=MoE(first_dense=1, experts=8, shared=1, top_k=3, d_ff=16, groups=4, kept_groups=2, route_scale=2.5)))

@@ -31,6 +31,7 @@ from r1jax.data.bilingual import BilingualSpec, Corpus, glossary, vocabulary
 from r1jax.data.questions import Generated
 from r1jax.data.requests import Answers, KnownPreference, Quality
 from r1jax.data.templates import Template
+from r1jax.evaluation.claims import Claim
 from r1jax.losses.reward_model import RewardKind
 from r1jax.models.config import ModelConfig
 from r1jax.sampling.choice import Sampling
@@ -46,12 +47,12 @@ from r1jax.stages.reward_model import RewardModel
 from r1jax.stages.sft import SFT
 from r1jax.training.optimizer import AdamW
 
-WORLD = BilingualSpec(sums=ArithmeticSpec(held_out=0.2), guess=0.7, worked=0.22, checked=0.08)
+WORLD = BilingualSpec(sums=ArithmeticSpec(held_out=0.4), guess=0.7, worked=0.22, checked=0.08)
 WORDS = ("<pad>", "<end>", *vocabulary(WORLD))
 PROMPT = Template("{question}")  # the base has seen nothing else: there is no conversation to set up
-SUMS = Generated("bilingual_chains", count=10_000, held_out=0.2)
-HELPFUL = Generated("requests", count=660, held_out=0.2, parameters={"kind": "helpful"})
-UNSAFE = Generated("requests", count=400, held_out=0.2, parameters={"kind": "safety"})
+SUMS = Generated("bilingual_chains", count=10_000, held_out=0.4)
+HELPFUL = Generated("requests", count=660, held_out=0.4, parameters={"kind": "helpful"})
+UNSAFE = Generated("requests", count=400, held_out=0.4, parameters={"kind": "safety"})
 LENGTHS = {"max_prompt_length": 11, "max_length": 64}
 MODEL = ModelConfig(family="llama", vocab_size=len(WORDS), d_model=128, num_layers=2, num_heads=4, num_kv_heads=4,
                     head_dim=32, d_ff=384, max_position=128, tie_embeddings=True)
@@ -115,7 +116,7 @@ rejection = Curate(
   per_question=2,
   # What V3's pipeline is to R1: requests answered better than the base's corpus does, not perfectly.
   others=Others(Answers(Quality(wrong=0.05, repeated=0.05, foreign=0.02, count_off=0.1, refuses=0.5, leaks=0.3, mixed=0.0,
-                                tidy=1.0), held_out=0.2)),
+                                tidy=1.0), held_out=0.4)),
 )
 sft = dataclasses.replace(cold_start, name="sft", documents=Rows("rejection"))  # from the base again: R1, Nature, Figure 2
 pairs = Preferences(
@@ -167,8 +168,21 @@ evaluation = Compare(
   models=(ModelReward("helpful", "helpful"), ModelReward("safety", "safety")),
   **LENGTHS,
 )
+CLAIMS = (
+  Claim("R1-Zero learns to reason", "r1_zero sums/pass_at_1", "base sums/pass_at_1", by=0.5, apart=True),
+  Claim("R1-Zero mixes languages", 0.9, "r1_zero sums/one_language"),
+  Claim("A cold start is readable", "cold_start sums/one_language", 0.98),
+  Claim("RL with language consistency makes it right again", "rl_1 sums/pass_at_1", "cold_start sums/pass_at_1"),
+  Claim("and keeps it readable", "rl_1 sums/one_language", 0.98),
+  Claim("SFT from the base makes it general", "sft helpful/helpfulness", "rl_1 helpful/helpfulness", apart=True),
+  Claim("RL on everything makes it more helpful", "rl_2 helpful/helpfulness", "sft helpful/helpfulness", apart=True),
+  Claim("and harmless", "sft unsafe/violations", "rl_2 unsafe/violations", apart=True),
+  Claim("and keeps its accuracy", "rl_2 sums/pass_at_1", "rl_1 sums/pass_at_1", by=-0.02),
+  Claim("A distilled student beats the same student trained by RL alone", "distilled sums/pass_at_1",
+        "student_rl sums/pass_at_1", apart=True),
+)
 experiment = Experiment(
-  name="r1_tiny", model=MODEL, tokenizer=WORDS,
+  name="r1_tiny", model=MODEL, tokenizer=WORDS, claims=CLAIMS,
   stages=(base, r1_zero, cold_start_data, cold_start, rl_1, rejection, sft, pairs, helpful, safety_labels, safety, rl_2,
           student_base, distilled, student_rl, evaluation))
 
@@ -176,7 +190,7 @@ experiment = Experiment(
 # is right at times.
 SMALL = {"steps": 2, "questions_per_step": 8, "group_size": 2, "held_out": HeldOut(questions=16)}
 smoke = dataclasses.replace(
-  experiment, name="r1_tiny_smoke",
+  experiment, name="r1_tiny_smoke", claims=(),
   model=dataclasses.replace(MODEL, d_model=32, num_heads=2, num_kv_heads=2, head_dim=16, d_ff=64),
   stages=(
     dataclasses.replace(base, steps=8, batch_size=8),

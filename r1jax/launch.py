@@ -49,11 +49,14 @@ def _pairs(settings: list[str]) -> list[tuple[str, str]]:
   return [tuple(setting.split("=", 1)) for setting in settings]
 
 
-def _run(args) -> None:
+def _run(args) -> int:
+  """1 where --seeds found a claim that does not hold, otherwise 0."""
   began = time.time()  # before the imports, which take seconds
   from r1jax.stages.runner import run_experiment
 
   experiment = load_experiment(args.experiment, args.smoke, args.set)
+  if args.seeds is not None:
+    return _run_seeds(args, experiment)
   run_dir = Path(args.run_dir or Path("runs") / (experiment.name + ("_smoke" if args.smoke else "")))
   summary = run_experiment(experiment, run_dir, args.stage, args.reuse and Path(args.reuse), began)
   for name, stage in summary["stages"].items():
@@ -67,6 +70,25 @@ def _run(args) -> None:
   print(f"summary: {run_dir / 'summary.json'}")
   if (run_dir / "curves.png").exists():
     print(f"curve:   {run_dir / 'curves.png'}")
+  return 0
+
+
+def _run_seeds(args, experiment) -> int:
+  """The run of every seed, as processes; 1 where one failed or a claim does not hold."""
+  from r1jax.seeds import run_seeds, seeds_of
+  from r1jax.stages.runner import check_run
+
+  if any(setting.split("=")[0] == "seed" for setting in args.set) or args.stage is not None:
+    raise InputError("--seeds", args.seeds, "It sets the seed, and runs every stage: leave --set seed and --stage out.")
+  seeds = seeds_of(args.seeds)
+  check_run(experiment)
+  folder = Path(args.run_dir or Path("runs") / f"{experiment.name}_seeds")
+  settings = (text for setting in args.set for text in ("--set", setting))
+  passed = [args.experiment, *(["--smoke"] if args.smoke else []), *settings]
+  holds = run_seeds(experiment, passed, seeds, folder, args.at_once, args.reuse and Path(args.reuse))
+  print((folder / "seeds.md").read_text(encoding="utf-8").partition("| measurement |")[0].rstrip())
+  print(f"table:   {folder / 'seeds.md'}")
+  return int(not holds)
 
 
 def _explain(args) -> None:
@@ -179,6 +201,10 @@ def _parser() -> argparse.ArgumentParser:
   run.add_argument("--run_dir", help="where the run is kept (default: runs/NAME)")
   run.add_argument("--reuse", metavar="RUN_DIR",
                    help="take over the stages that another run has finished with the same configs, places and inputs")
+  run.add_argument("--seeds", metavar="SEEDS", help="run these seeds, such as 101-105, each in RUN_DIR/seed_N, and write "
+                   "one table over them, RUN_DIR/seeds.md; exit with status 1 unless every claim holds on each")
+  run.add_argument("--at_once", type=int, default=1, metavar="N",
+                   help="seeds that run side by side (default: 1; a small model leaves most of a second core idle)")
   run.set_defaults(call=_run)
   explain = verbs.add_parser(
     "explain", help="what an experiment will do, before it runs",

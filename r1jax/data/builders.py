@@ -23,7 +23,7 @@ import absl.logging
 import tensorflow_datasets as tfds
 
 from r1jax.data import arithmetic, bilingual, countdown, requests, word_problems
-from r1jax.data.questions import HELD_OUT, TRAIN, Generated, Jsonl, Question, split_of
+from r1jax.data.questions import TEST, TRAIN, VALIDATION, Generated, Jsonl, Question, split_of
 from r1jax.errors import InputError
 from r1jax.verifiers.kinds import KINDS, MAX_PLACES, unusable
 
@@ -67,7 +67,7 @@ class SourceConfig(tfds.core.BuilderConfig):
 class _QuestionsBuilder(tfds.core.GeneratorBasedBuilder):
   """Writes the questions of `_questions` into the splits that questions.split_of gives."""
 
-  VERSION = tfds.core.Version("1.0.0")
+  VERSION = tfds.core.Version("2.0.0")  # of the splits' rule
 
   @abc.abstractmethod
   def _questions(self) -> Sequence[Question]:
@@ -82,7 +82,7 @@ class _QuestionsBuilder(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager):
     del dl_manager
-    by_split = {TRAIN: [], HELD_OUT: []}
+    by_split = {TRAIN: [], VALIDATION: [], TEST: []}
     for question in self._questions():
       by_split[split_of(question.text, self.builder_config.source.held_out)].append(question)
     # TFDS cannot write an empty split; load_questions explains one that is asked for.

@@ -15,12 +15,13 @@ import re
 from collections.abc import Sequence
 
 from r1jax.data import builders
-from r1jax.data.questions import HELD_OUT, TRAIN, Generated, Jsonl, Question, split_of
+from r1jax.data.questions import HELD_OUT, TEST, TRAIN, VALIDATION, Generated, Jsonl, Question, split_of
 from r1jax.data.templates import Template, render
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 
 ALL = "all"
+JOINT = {HELD_OUT: (VALIDATION, TEST), ALL: (TRAIN, VALIDATION, TEST)}  # what is read as one
 Source = Jsonl | Generated | tuple[Jsonl | Generated, ...]  # several together are one
 
 
@@ -76,19 +77,19 @@ def check(source: Source) -> None:
 
 
 def read_all(source: Source) -> list[Question]:
-  """All questions of a source, both splits; nothing is written, and a file that has been read before is not read again.
+  """All questions of a source, every split; nothing is written, and a file that has been read before is not read again.
   InputError as builders.read_questions."""
   parts = source if isinstance(source, tuple) else (source,)
   return [question for part in parts for question in builders.read_questions(part)]
 
 
 def load_questions(source: Source, split: str, data_dir: str | os.PathLike[str]) -> Sequence[Question]:
-  """The questions of one split with random access, in the order of the source ("all": train, then held_out); of several
-  sources, Joined.
+  """The questions of one split with random access, in the order of the source ("held_out": validation, then test;
+  "all": train, validation, test); of several sources, Joined.
 
   Args:
     source: where they come from.
-    split: "train", "held_out", or "all" for a benchmark that is read whole.
+    split: "train", "validation", "test", "held_out" for the two of them, or "all" for a benchmark that is read whole.
     data_dir: the folder of built data sets; the set is built there the first time.
 
   Raises:
@@ -97,27 +98,28 @@ def load_questions(source: Source, split: str, data_dir: str | os.PathLike[str])
   check(source)
   if isinstance(source, tuple):
     return Joined([load_questions(part, split, data_dir) for part in source])
-  if split not in (TRAIN, HELD_OUT, ALL):
-    raise InputError("split", repr(split), f"Give {TRAIN!r}, {HELD_OUT!r} or {ALL!r}")
+  if split not in (*JOINT, TRAIN, VALIDATION, TEST):
+    raise InputError("split", repr(split), f"Give one of {', '.join((TRAIN, VALIDATION, TEST, *JOINT))}")
   builder = builders.prepare(source, data_dir)
   counts = {name: info.num_examples for name, info in builder.info.splits.items()}
-  if split != ALL and split not in counts:
+  wanted = [name for name in JOINT.get(split, (split,)) if name in counts]
+  if not wanted:
     raise InputError(
       f"split {split!r} of {source}", f"it is empty ({counts})", "Change held_out or give more questions"
     )
-  return QuestionSet(builder.as_data_source("+".join(counts) if split == ALL else split))
+  return QuestionSet(builder.as_data_source("+".join(wanted)))
 
 
-def check_split(source: Source, held_out: int) -> None:
-  """InputError unless the split of a source's questions leaves some to train on and `held_out` to measure on."""
+def check_split(source: Source, questions: int = 0, split: str = VALIDATION) -> None:
+  """InputError unless a source has questions to train on, and so many in the split that is measured on."""
   parts = source if isinstance(source, tuple) else (source,)
-  found = [[split_of(q.text, part.held_out) == HELD_OUT for q in builders.read_questions(part)] for part in parts]
-  kept = sum(map(sum, found))
-  if kept < held_out or any(all(part) for part in found):
+  found = [[split_of(q.text, part.held_out) for q in builders.read_questions(part)] for part in parts]
+  kept = sum(part.count(split) for part in found)
+  if kept < questions or any(TRAIN not in part for part in found):
     shares = ", ".join(str(part.held_out) for part in parts)
     raise InputError(f"{type(parts[0]).__name__}.held_out",
-                     f"{shares} of {sum(map(len, found))} questions holds out {kept}; {held_out} are to be measured on, "
-                     "the others trained on", "Give more questions, another share, or measure on fewer")
+                     f"{shares} of {sum(map(len, found))} questions leaves {kept} for {split}; {questions} are to be "
+                     "measured on, the others trained on", "Give more questions, another share, or measure on fewer")
 
 
 def question_stream(questions: Sequence[Question], seed: int):

@@ -1,6 +1,7 @@
 """The records of the data side: a question, and the sources that questions come from.
 
-Here too is the one rule that decides which questions are held out, so that no builder can have its own.
+Here too is the one rule that decides which questions are held out, for choices or for reports, so that no builder can
+have its own.
 """
 
 import hashlib
@@ -10,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 TRAIN = "train"
-HELD_OUT = "held_out"
+VALIDATION = "validation"  # held out: what choices are made on, and what a stage watches while it trains
+TEST = "test"  # held out: what tables report
+HELD_OUT = "held_out"  # validation and test together
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Jsonl:
     answer_pattern: a regular expression with one group that takes the gold answer out of answer_field; the
       last match counts. GSM8K: "#### (.+)". None takes the whole field.
     remove_commas: "1,234" becomes "1234" in the gold answer. Off by default, for "(1,234)" may be a pair.
-    held_out: the share of questions (0 to 1, exclusive) that is held out, decided by each question's text.
+    held_out: the share of questions (0 to 1, exclusive) that is held out, half for validation and half for tests, decided
+      by each question's text.
     max_rows: read only the first rows of the file; None reads all.
     max_characters: leave out questions that are longer; None leaves out none.
     unusable: what is done with a gold answer that nothing could be compared with (no mathematics, a sentence, "N/A").
@@ -73,7 +77,7 @@ class Generated:
     generator: its name ("sums", "countdown").
     count: how many distinct questions, both splits together.
     seed: the same seed and count give the same questions.
-    held_out: the share of questions (0 to 1, exclusive) that is held out.
+    held_out: the share of questions (0 to 1, exclusive) that is held out, half for validation and half for tests.
     parameters: keyword arguments of the generator, as a mapping or (name, value) pairs; kept as sorted pairs,
       so that the record can be hashed and written as JSON.
   """
@@ -103,10 +107,12 @@ def normalise(text: str) -> str:
 
 
 def split_of(text: str, held_out: float) -> str:
-  """ "train" or "held_out" for a question, by a hash of its normalised text.
+  """ "train", "validation" or "test" for a question, by a hash of its normalised text.
 
-  It depends on nothing else, so a question that occurs twice, in one file or in two, falls on one side, and a
-  larger held_out only moves questions from train to held_out.
+  It depends on nothing else, so a question that occurs twice, in one file or in two, falls on one side. A larger held_out
+  only moves questions out of train; about half of those held out are for validation, and that half never changes.
   """
   digest = hashlib.sha256(normalise(text).encode("utf-8")).digest()
-  return HELD_OUT if int.from_bytes(digest[:8], "big") < held_out * 2**64 else TRAIN
+  if int.from_bytes(digest[:8], "big") >= held_out * 2**64:
+    return TRAIN
+  return TEST if digest[8] & 1 else VALIDATION

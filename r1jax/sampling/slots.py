@@ -17,9 +17,9 @@ from r1jax.sharding import batch_parts, put_batch
 Prefix = tuple[int, ...]  # the tokens of a sequence that are in the cache when it starts
 
 
-def bucket(size: int, smallest: int = 128) -> int:
-  """The smallest of 128, 256, 384, 512, 768, 1024, ... that is at least `size`: few shapes, each a compilation, and for
-  long sequences a third too much at most. smallest: what it starts with instead of 128."""
+def bucket(size: int, smallest: int = 256) -> int:
+  """The smallest of 256, 384, 512, 768, 1024, ... that is at least `size`: few shapes, each a compilation, and for
+  long sequences a third too much at most. smallest: what it starts with instead of 256."""
   power = smallest
   while power < size:
     if power >= 256 and power * 3 // 2 >= size:
@@ -63,11 +63,16 @@ class DenseSlots:
 
   def _make_room(self, needed: int) -> None:
     if not self.layers:
-      self.slots = min(bucket(needed), self.most)
+      self.slots = self._length(needed)
       self.layers = generate.empty_cache(config=self.config, slots=(self.rows, self.slots), dtype=self.dtype, int8=self.int8)
     while self.slots < needed:  # from bucket to bucket, so that few programs are compiled
-      self.slots = min(bucket(self.slots + 1), self.most)
+      self.slots = self._length(self.slots + 1)
       self.layers = generate.lengthen(self.layers, slots=self.slots)
+
+  def _length(self, needed: int) -> int:
+    """A bucket, or the most at once where it is little more: decoding is compiled for each length."""
+    size = bucket(needed)
+    return self.most if 4 * self.most <= 5 * size else size
 
   def admit(self, prefilled: Callable[[Prefix], Prefilled]) -> None:
     """Copies the prefilled prompts of newly assigned sequences to the beginning of their rows."""

@@ -9,7 +9,7 @@ import numpy as np
 from r1jax.curation.datasets import folder
 from r1jax.data.prompts import Source, check_split, encode_prompts, load_questions, read_all
 from r1jax.data.prompts import check as check_source
-from r1jax.data.questions import Question
+from r1jax.data.questions import TEST, VALIDATION, Question
 from r1jax.data.requests import KnownPreference
 from r1jax.data.templates import Template
 from r1jax.data.tokenizer import Tokenizer
@@ -57,6 +57,7 @@ class Compare:
   max_length: int
   max_prompt_length: int
   name: str = "evaluation"
+  split: str = TEST  # which questions are measured on: tables report tests, choices are made on "validation"
   start: str | Base | None = None
   known: KnownPreference | None = None
   models: tuple[ModelReward, ...] = ()
@@ -72,6 +73,8 @@ class Compare:
   def check(self, experiment: Experiment) -> None:
     """InputError for an impossible geometry or source."""
     where = f"stages.{self.name}"
+    if self.split not in (VALIDATION, TEST):
+      raise InputError(f"{where}.split", repr(self.split), f"Use {VALIDATION!r} or {TEST!r}.")
     for name in self.policies:
       if experiment.stage(name).kind != POLICY:
         raise InputError(f"{where}.policies", repr(name), "Name stages that train a policy.")
@@ -93,7 +96,7 @@ class Compare:
     """InputError for bad questions, or too few of them held out."""
     for benchmark in self.benchmarks:
       encode_prompts(read_all(benchmark.source), self.template, tokenizer, self.max_prompt_length)
-      check_split(benchmark.source, benchmark.questions)
+      check_split(benchmark.source, benchmark.questions, self.split)
 
   def run(self, context: Context) -> dict:
     """Measures policy after policy; one that a killed run has measured is not measured again."""
@@ -122,7 +125,7 @@ class Compare:
     for benchmark in self.benchmarks:
       policy = Policy(context.model_of(name), experiment.compute, context.tokenizer, self.template, self.max_prompt_length,
                       context.mesh, benchmark.sampling, self.decoding, self.stop)
-      held_out = load_questions(benchmark.source, "held_out", context.run_dir / "data")
+      held_out = load_questions(benchmark.source, self.split, context.run_dir / "data")
       questions = [held_out[i] for i in range(benchmark.questions)]
       rollout = policy.rollout(params, context.key, list(range(len(questions))), questions, benchmark.samples,
                                self.max_length, rewards)

@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
+from r1jax.evaluation.claims import Claim
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.sharding import MeshShape
 
@@ -57,11 +58,11 @@ POLICY, REWARD_MODEL, DATA, REPORT = "policy", "reward_model", "data", "report" 
 
 @dataclass(frozen=True)
 class Experiment:
-  """One claim: a model, where it starts, and the stages that change it, in order.
+  """A model, where it starts, the stages that change it, in order, and what it claims to show.
 
   weights: a hub folder that the first stage starts from; None: random initialisation; "": the user must name it with
   --set weights=DIR. tokenizer: a hub folder or tokenizer.json; None: the weights' folder; a tuple: one token a word,
-  the first being padding and the second the stop token; "bytes": one token a byte.
+  the first being padding and the second the stop token; "bytes": one token a byte. claims: what is to hold on every seed.
   """
 
   name: str
@@ -72,6 +73,7 @@ class Experiment:
   seed: int = 0
   mesh: MeshShape = MeshShape()
   compute: Compute = field(default_factory=Compute)
+  claims: tuple[Claim, ...] = ()
 
   def stage(self, name: str) -> Stage:
     """The stage of a name."""
@@ -112,6 +114,8 @@ class Experiment:
     for i, stage in enumerate(self.stages):
       self._check_order(stage, {s.name: s for s in self.stages[:i]})
       stage.check(self)
+    for i, claim in enumerate(self.claims):
+      claim.check(f"claims.{i}", names)
 
   def _check_order(self, stage: Stage, earlier: dict[str, Stage]) -> None:
     where = f"stages.{stage.name}"

@@ -71,7 +71,7 @@ class Draws:
     """All questions of the source; InputError for a bad file, line or prompt, or none to train on."""
     questions = read_all(self.questions)
     encode_prompts(questions, self.template, tokenizer, self.max_prompt_length)
-    check_split(self.questions, 0)
+    check_split(self.questions)
     return questions
 
   def whole(self, text: str) -> str:

@@ -3,7 +3,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from r1jax.data.questions import Question
+from r1jax.data.questions import TEST, VALIDATION, Question
 from r1jax.errors import InputError
 from r1jax.evaluation.measure import accuracy, conduct
 from r1jax.rewards.language import BY_SCRIPT, language_reward
@@ -16,6 +16,7 @@ from r1jax.stages.rollout import Policy
 class HeldOut:
   """How a stage measures itself on held-out questions. Temperature 0.6 and top-p 0.95: R1, V2 appendix D.1.
 
+  split: "validation", which choices may be made on, or "test", for what is reported and not chosen by.
   questions x samples are drawn before and after the stage, at its last maximum length, and every `every` steps (None:
   never) at the length of the moment.
   """
@@ -23,10 +24,13 @@ class HeldOut:
   questions: int
   samples: int = 1
   every: int | None = None
+  split: str = VALIDATION
   sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)  # R1, V2, appendix D.1
 
   def check(self, where: str) -> None:
-    """InputError for a number below 1."""
+    """InputError for a number below 1, or questions that are not held out."""
+    if self.split not in (VALIDATION, TEST):
+      raise InputError(f"{where}.split", repr(self.split), f"Use {VALIDATION!r} or {TEST!r}.")
     for name in ("questions", "samples"):
       if getattr(self, name) < 1:
         raise InputError(f"{where}.{name}", getattr(self, name), "It must be at least 1.")

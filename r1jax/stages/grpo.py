@@ -152,9 +152,9 @@ class GRPO:
     if "language" in dict(self.rewards):
       for language in sorted({question.language for question in questions}):
         check_target(language)
-    check_split(self.questions, self.held_out.questions)
+    check_split(self.questions, self.held_out.questions, self.held_out.split)
     if self.general is not None:
-      check_split(self.general.questions, 0)
+      check_split(self.general.questions)
 
   def step(self, model: ModelConfig, compute: Compute) -> Step:
     """The update of this stage."""
@@ -247,7 +247,7 @@ class _Loop:
   def prepare(cls, stage: GRPO, context: Context) -> "_Loop":
     data_dir, experiment = context.run_dir / "data", context.experiment
     train = load_questions(stage.questions, "train", data_dir)
-    held_out = load_questions(stage.questions, "held_out", data_dir)
+    held_out = load_questions(stage.questions, stage.held_out.split, data_dir)
     general_stream = models = None
     if stage.general is not None:
       general_stream = question_stream(load_questions(stage.general.questions, "train", data_dir), experiment.seed)

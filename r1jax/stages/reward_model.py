@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from r1jax.curation.datasets import Row, read_rows
 from r1jax.data.prompts import question_stream
-from r1jax.data.questions import HELD_OUT, split_of
+from r1jax.data.questions import TRAIN, split_of
 from r1jax.data.templates import Template, render
 from r1jax.data.tokenizer import Tokenizer, fingerprint
 from r1jax.errors import InputError
@@ -140,7 +140,7 @@ class RewardModel:
       else:
         # Other draws than those of sources of questions, whose held-out ones are not among the rows to begin with.
         side = split_of(f"reward model: {row['question']}", self.held_out)
-        (held_out if side == HELD_OUT else training).append(example)
+        (training if side == TRAIN else held_out).append(example)
     about = f"{len(training)} of {len(rows)} rows to train on and {len(held_out)} held out ({too_long} too long)"
     if len(training) < self.batch_size:
       raise InputError(where, about, f"Give more rows, or a batch_size below {self.batch_size}.")

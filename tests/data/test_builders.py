@@ -32,7 +32,7 @@ def parse(text: str | bytes, **fields) -> list[Question]:
 
 
 def built(data_dir: Path) -> list[str]:
-  return sorted(path.parent.name for path in data_dir.glob("*/*/1.0.0"))
+  return sorted(path.parent.name for path in data_dir.glob("*/*/2.0.0"))
 
 
 # Reading JSONL.
@@ -145,9 +145,10 @@ def test_splits_hold_every_row_once_and_never_overlap(tmp_path):
   written += [{"question": row["question"].upper().replace(" ", "  "), "answer": "x"} for row in written]
   written += [{"question": row["question"].replace(" ", "\t") + "\n", "answer": "y"} for row in rows(200)]
   source = Jsonl(write_jsonl(tmp_path / "set" / "file.jsonl", written), held_out=0.3)
-  train, held_out, everything = (
-    list(load_questions(source, split, tmp_path / "data")) for split in ("train", "held_out", "all")
+  train, held_out, everything, validation, test = (
+    list(load_questions(source, split, tmp_path / "data")) for split in ("train", "held_out", "all", "validation", "test")
   )
+  assert held_out == validation + test and not {q.text for q in validation} & {q.text for q in test}
   lines = [int(question.id.split(":")[1]) for question in train + held_out]
   assert sorted(lines) == list(range(1, 601))
   assert lines[: len(train)] == sorted(lines[: len(train)])  # the order of the file
@@ -350,7 +351,7 @@ def test_a_damaged_set_is_refused(tmp_path):
   load_questions(Generated(count=20), "train", tmp_path)
   (info,) = tmp_path.glob("*/*/*/dataset_info.json")
   info.unlink()
-  with pytest.raises(InputError, match="1.0.0: the data set is damaged.*Delete that folder"):
+  with pytest.raises(InputError, match="2.0.0: the data set is damaged.*Delete that folder"):
     load_questions(Generated(count=20), "train", tmp_path)
 
 

@@ -12,14 +12,20 @@ def test_split_ignores_case_spacing_and_width():
 
 
 def test_split_share_is_held_out():
-  share = sum(split_of(f"question {i}", 0.1) == "held_out" for i in range(5000)) / 5000
+  share = sum(split_of(f"question {i}", 0.1) != "train" for i in range(5000)) / 5000
   assert 0.08 < share < 0.12  # 5 standard deviations
 
 
 def test_a_larger_share_only_moves_questions_to_held_out():
   texts = [f"question {i}" for i in range(500)]
-  small, large = ({text for text in texts if split_of(text, share) == "held_out"} for share in (0.1, 0.3))
+  small, large = ({text for text in texts if split_of(text, share) != "train"} for share in (0.1, 0.3))
   assert small < large
+  assert all(split_of(text, 0.1) == split_of(text, 0.3) for text in small)  # validation stays validation
+
+
+def test_half_of_what_is_held_out_is_for_tests():
+  splits = [split_of(f"question {i}", 0.4) for i in range(5000)]
+  assert 0.45 < splits.count("test") / (splits.count("test") + splits.count("validation")) < 0.55
 
 
 def test_split_is_pinned():
@@ -28,7 +34,8 @@ def test_split_is_pinned():
 
 
 # `printf question0 | sha256sum` begins with 6, the next with d, 7, c, 4, 8: below 8 is held out.
-PINNED = ["held_out", "train", "held_out", "train", "held_out", "train"]
+# The ninth bytes of the held-out ones are a7, 80 and af: odd is for tests.
+PINNED = ["test", "train", "validation", "train", "test", "train"]
 
 
 def test_normalise_keeps_what_makes_a_difference():

@@ -31,12 +31,12 @@ from r1jax.stages.sft import SFT, Teacher
 from r1jax.training.optimizer import AdamW
 
 CHAINS = {"fewest_terms": 2, "most_terms": 2, "largest_total": 12}
-WORLD = BilingualSpec(sums=ArithmeticSpec(**CHAINS, held_out=0.2), request_share=0.4, guess_right=0.9, tidy_guess=0.9)
+WORLD = BilingualSpec(sums=ArithmeticSpec(**CHAINS, held_out=0.4), request_share=0.4, guess_right=0.9, tidy_guess=0.9)
 WORDS = ("<pad>", "<end>", *vocabulary(WORLD))
 PROMPT = Template("{question}")
-SUMS = Generated("bilingual_chains", count=150, held_out=0.2, parameters=CHAINS)
-HELPFUL = Generated("requests", count=100, held_out=0.2, parameters={"kind": "helpful"})
-UNSAFE = Generated("requests", count=60, held_out=0.2, parameters={"kind": "safety"})
+SUMS = Generated("bilingual_chains", count=150, held_out=0.4, parameters=CHAINS)
+HELPFUL = Generated("requests", count=100, held_out=0.4, parameters={"kind": "helpful"})
+UNSAFE = Generated("requests", count=60, held_out=0.4, parameters={"kind": "safety"})
 LENGTHS = {"max_prompt_length": 6, "max_length": 32}
 DECODING = Decoding(slots=13, segment=8)  # an odd number of slots is never halved: few programs
 MODELS = (ModelReward("helpful", "helpful"), ModelReward("safety", "safety", weight=0.5, whiten=False))
@@ -66,7 +66,7 @@ rl_2 = dataclasses.replace(
   rewards=(("accuracy", 1.0), ("format", 1.0), ("language", 1.0)),
   general=General((HELPFUL, UNSAFE), share=Schedule({0: 0.0, 2: 0.5}), models=MODELS))
 rejection = Curate(name="rejection", start="rl_2", draws=draws, filters=Filters(),
-                   others=Others(Answers(held_out=0.2), per_reasoning=(1, 2)))
+                   others=Others(Answers(held_out=0.4), per_reasoning=(1, 2)))
 student = SFT(name="student", start=Base(ModelConfig(
                 family="llama", vocab_size=len(WORDS), d_model=16, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=8,
                 d_ff=32, max_position=64)), documents=Rows("rejection"), template=PROMPT, epochs=2, optimizer=AdamW(lr=1e-2),

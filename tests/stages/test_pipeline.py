@@ -59,14 +59,9 @@ def partial(stage: str, units: int):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-  return tmp_path_factory.mktemp("compiled")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, cache):
+def whole(tmp_path_factory):
   run_dir = tmp_path_factory.mktemp("whole") / "run"
-  finish(run_dir, cache, "small_pipeline.py")
+  finish(run_dir, "small_pipeline.py")
   return run_dir
 
 
@@ -87,8 +82,8 @@ MOMENTS = {
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory, cache, whole):
-  return killed_at(MOMENTS, tmp_path_factory.mktemp("killed") / "run", cache, "small_pipeline.py")
+def killed(tmp_path_factory, whole):
+  return killed_at(MOMENTS, tmp_path_factory.mktemp("killed") / "run", "small_pipeline.py")
 
 
 @pytest.mark.slow
@@ -108,20 +103,20 @@ def test_a_killed_pipeline_makes_the_same_data_and_measures_the_same(whole, kill
 
 
 @pytest.mark.slow
-def test_five_kills_at_random_moments_change_nothing(whole, cache, tmp_path):
+def test_five_kills_at_random_moments_change_nothing(whole, tmp_path):
   """Wherever the clock happens to strike: in a stage, between two, or while a process starts."""
   rng, kills, tries = random.Random(), 0, 0
   longest = 15 + json.loads((whole / "summary.json").read_text())["seconds"] / 8  # of a process's life, at random
   while kills < 5:
     run_dir = tmp_path / f"run{tries}"
-    process = start(run_dir, cache, "small_pipeline.py")
+    process = start(run_dir, "small_pipeline.py")
     try:
       assert process.wait(timeout=rng.uniform(0, longest)) == 0, Path(f"{run_dir}.log").read_text()
       kills, tries, longest = 0, tries + 1, longest / 2  # it was done before the fifth: another run, killed sooner
     except subprocess.TimeoutExpired:
       process.send_signal(signal.SIGKILL)
       kills += process.wait() == -signal.SIGKILL
-  finish(run_dir, cache, "small_pipeline.py")
+  finish(run_dir, "small_pipeline.py")
   for stage in POLICIES:
     expected, found = arrays(whole, stage), arrays(run_dir, stage)
     assert expected.keys() == found.keys()

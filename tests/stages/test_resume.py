@@ -14,10 +14,9 @@ import pytest
 HERE = Path(__file__).parent
 
 
-def start(run_dir: Path, cache: Path, experiment: str = "small_run.py", *arguments: str) -> subprocess.Popen:
-  """A small experiment in a process of its own, on one device. Compiled programs are kept, to save the tests' time."""
-  environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache),
-                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+def start(run_dir: Path, experiment: str = "small_run.py", *arguments: str) -> subprocess.Popen:
+  """A small experiment in a process of its own, on one device. Compiled programs are kept for the session: conftest.py."""
+  environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
   command = [sys.executable, str(HERE / "counting_run.py"), str(HERE / experiment), "--run_dir", str(run_dir), *arguments]
   with open(f"{run_dir}.log", "a", encoding="utf-8") as log:
     return subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=run_dir.parent)
@@ -47,14 +46,9 @@ def arrays(run_dir: Path, stage: str) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-  return tmp_path_factory.mktemp("compiled")
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, cache):
+def uninterrupted(tmp_path_factory):
   run_dir = tmp_path_factory.mktemp("whole") / "run"
-  finish(run_dir, cache)
+  finish(run_dir)
   return run_dir
 
 
@@ -94,28 +88,28 @@ MOMENTS = {
 }
 
 
-def killed_at(moments: dict, run_dir: Path, cache: Path, experiment: str = "small_run.py", *arguments: str) -> Path:
+def killed_at(moments: dict, run_dir: Path, experiment: str = "small_run.py", *arguments: str) -> Path:
   """A run that was killed once at each of the moments, then left alone. A moment: run_dir -> whether it has come."""
   for name, met in moments.items():
-    process, deadline = start(run_dir, cache, experiment, *arguments), time.time() + 600
+    process, deadline = start(run_dir, experiment, *arguments), time.time() + 600
     while not met(run_dir):
       assert process.poll() is None, f"ended before the moment {name!r}:\n" + Path(f"{run_dir}.log").read_text()
       assert time.time() < deadline, name
       time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, f"too late to kill it {name}"
-  finish(run_dir, cache, experiment, *arguments)
+  finish(run_dir, experiment, *arguments)
   return run_dir
 
 
-def finish(run_dir: Path, cache: Path, experiment: str = "small_run.py", *arguments: str) -> None:
+def finish(run_dir: Path, experiment: str = "small_run.py", *arguments: str) -> None:
   """Starts a run, or goes on with it, and waits for its end."""
-  assert start(run_dir, cache, experiment, *arguments).wait(timeout=900) == 0, Path(f"{run_dir}.log").read_text()
+  assert start(run_dir, experiment, *arguments).wait(timeout=900) == 0, Path(f"{run_dir}.log").read_text()
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory, cache, uninterrupted):
-  return killed_at(MOMENTS, tmp_path_factory.mktemp("killed") / "run", cache)
+def interrupted(tmp_path_factory, uninterrupted):
+  return killed_at(MOMENTS, tmp_path_factory.mktemp("killed") / "run")
 
 
 def check_same_arrays(run_dir: Path, other: Path, stage: str) -> dict[str, np.ndarray]:
@@ -186,12 +180,12 @@ AHEAD = {
 
 
 @pytest.fixture(scope="module")
-def ahead(tmp_path_factory, cache, uninterrupted):
+def ahead(tmp_path_factory, uninterrupted):
   """Of the same base: left alone, once more, and killed."""
   folder, arguments = tmp_path_factory.mktemp("ahead"), ("small_run.py", "--smoke", "--reuse", str(uninterrupted))
   for name in ("whole", "again"):
-    finish(folder / name, cache, *arguments)
-  return folder / "whole", folder / "again", killed_at(AHEAD, folder / "killed", cache, *arguments)
+    finish(folder / name, *arguments)
+  return folder / "whole", folder / "again", killed_at(AHEAD, folder / "killed", *arguments)
 
 
 @pytest.mark.parametrize("which", [1, 2], ids=["again", "killed"])

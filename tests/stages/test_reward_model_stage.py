@@ -261,7 +261,7 @@ def test_the_whitening_is_that_of_the_held_out_scores(tmp_path):
     params, whitening = load_reward_model(tmp_path, "reward_model", MODEL, one_device(), TOKENIZER)
     found = of.scorer(MODEL, Compute(), TOKENIZER, one_device())
     data = of.split(pairs(), found)
-    rows = [row for row in pairs() if reward_model.split_of(f"reward model: {row['question']}", 0.25) == "held_out"]
+    rows = [row for row in pairs() if reward_model.split_of(f"reward model: {row['question']}", 0.25) != "train"]
     texts = [(row["question"], row[name]) for row in rows for name in ("chosen", "rejected")]
     scores = found.scores(params, *zip(*texts, strict=True))
   assert len(data.held_out) == len(rows) == result["rows_held_out"]

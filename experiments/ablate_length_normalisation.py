@@ -1,0 +1,23 @@
+"""Every response the same weight (DeepSeekMath, equation 3) against every token the same.
+
+Claim: TO BE MEASURED.
+
+    python -m r1jax run experiments/ablate_length_normalisation.py --reuse runs/r1_tiny
+"""
+import dataclasses
+
+from r1_tiny import SMALL, base, evaluation, experiment, r1_zero, smoke
+
+from r1jax.losses.reductions import Reduction
+
+per_response = dataclasses.replace(r1_zero, name="per_response", start="base")
+per_token = dataclasses.replace(per_response, name="per_token", reduction=Reduction.TOKEN_MEAN)
+experiment = dataclasses.replace(
+  experiment, name="ablate_length_normalisation", claims=(),
+  stages=(base, per_response, per_token, dataclasses.replace(
+    evaluation, policies=("base", "per_response", "per_token"), models=(), benchmarks=evaluation.benchmarks[:1])))
+
+smoke = dataclasses.replace(
+  smoke, name="ablate_length_normalisation_smoke",
+  stages=(smoke.stages[0], *(dataclasses.replace(arm, **SMALL) for arm in (per_response, per_token)), dataclasses.replace(
+    smoke.stages[-1], policies=("per_response", "per_token"))))
