@@ -112,7 +112,7 @@ def test_imports_run_one_way():
 
 def test_only_the_command_line_its_verbs_and_experiments_see_the_stages():
   assert {folder for folder in STANDS_ON if "stages" in allowed(folder)} == {
-    "stages", "bench", "explain", "launch", "__main__", "experiments"}
+    "stages", "bench", "explain", "seeds", "launch", "__main__", "experiments"}
 
 
 @pytest.mark.parametrize(("folder", "line"), [
