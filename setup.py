@@ -20,14 +20,17 @@ setup(
         "grain>=0.2.18",  # deterministic shuffling with random access: the data cursor is one integer
         "tokenizers>=0.21",  # tokenizer.json of the hub's folders
         "safetensors>=0.5",  # weights of the hub's folders
+        "jinja2>=3.1",  # chat templates of the hub's folders, rendered as transformers renders them
         "mpmath>=1.3",  # values of answers to more digits than a float has
         "matplotlib>=3.9",  # curves.png, and the figures of reports as SVG and PNG: no script, no build step
         "rich>=13",  # terminal tables
         "tensorboardX>=2.6",  # tensorboard logs without TensorFlow
     ],
     extras_require={
-        # math-verify beside our own verdicts, and its parser, which it leaves unpinned
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "math-verify>=0.9", "latex2sympy2_extended>=1.11"],
+        # math-verify beside our own verdicts, and its parser, which it leaves unpinned; nltk and langdetect as in ifeval
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "math-verify>=0.9", "latex2sympy2_extended>=1.11",
+                 "nltk>=3.9.1", "langdetect>=1.0.9"],
+        "ifeval": ["nltk>=3.9.1", "langdetect>=1.0.9"],  # sentences, words and languages as IFEval's own checks tell them
         "tpu": ["jax[tpu]>=0.10.2"],
         "language": ["pycld2>=0.41"],  # language consistency in other languages than Chinese and English
         "reference": ["torch==2.13.0", "transformers>=5.0"],  # live comparison with the reference implementation

@@ -25,8 +25,9 @@ from r1jax.data.questions import Generated
 from r1jax.errors import InputError
 from r1jax.losses.advantages import group_advantages
 from r1jax.models.config import ModelConfig
+from r1jax.models.flops import flops
 from r1jax.models.huggingface import config_from_folder, load
-from r1jax.models.params import count_params, init_params, is_weight, shardings, weight_name, weight_table
+from r1jax.models.params import count_params, init_params, shardings
 from r1jax.records import Episode, Request
 from r1jax.sampling.sampler import Sampler
 from r1jax.sharding import MESH_AXES, ROLLOUT_RULES, TRAIN_RULES, batch_parts, make_mesh, put_batch
@@ -132,33 +133,6 @@ def ids_of(text: str) -> tuple[int, ...]:
 def prompt_ids(model: ModelConfig, stop_ids: tuple[int, ...]) -> np.ndarray:
   """The ids that prompts are made of: all but padding and stops."""
   return np.setdiff1d(np.arange(model.vocab_size), [PAD_ID, *stop_ids])
-
-
-def matmul_params(model: ModelConfig) -> tuple[float, int]:
-  """Parameters that a token is multiplied with: of the layers (of experts those that it takes), and of the head."""
-  body = 0.0
-  for path, weight in jax.tree_util.tree_flatten_with_path(weight_table(model), is_leaf=is_weight)[0]:
-    stack, *leaf = weight_name(path).split(".")
-    if leaf and isinstance(weight.init, int):  # others are norms and biases
-      taken = model.moe.top_k / model.moe.experts if leaf[0].startswith("expert_") else 1
-      body += taken * math.prod(weight.shape)
-  return body, model.d_model * model.vocab_size
-
-
-def flops(model: ModelConfig, prompt_len: int, lengths: np.ndarray) -> dict[str, float]:
-  """FLOPs (2 a multiply-add) of each phase for responses of `lengths` [N] tokens, done without waste.
-
-  Prompts count once a response (a sampler that shares them does less), causal attention at its exact length, the head where
-  a distribution is needed, a backward pass twice its forward pass; nothing is computed again.
-  """
-  body, head = matmul_params(model)
-  pair = 2 * model.num_layers * model.num_heads * (model.head_dim + (model.mla.v_dim if model.mla else model.head_dim))
-  sampled = np.asarray(lengths, np.float64)
-  total = prompt_len + sampled
-  # The last sampled token is never fed back.
-  rollout = float(np.sum(2 * body * (total - 1) + 2 * head * sampled + pair * (total - 1) * total / 2))
-  forward = float(np.sum(2 * body * total + 2 * head * sampled + pair * total * (total + 1) / 2))
-  return {"rollout": rollout, "reference": forward, "old": forward, "update": 3 * forward}
 
 
 class _Clock:

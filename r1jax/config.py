@@ -55,6 +55,32 @@ def to_json(value: Any) -> Any:
   return value
 
 
+def from_json(kind: type, value: Any, where: str) -> Any:
+  """The dataclass `kind` that to_json made `value` of; dataclasses among its fields too, Schedules apart.
+
+  A field that `value` lacks takes its default. InputError, naming `where`, for a field that `kind` does not know or cannot
+  do without: another version of r1jax wrote it.
+  """
+  remedy = "Another version of r1jax wrote this: read it with that version."
+  if not isinstance(value, dict) or value.get("type") != kind.__name__:
+    found = value.get("type") if isinstance(value, dict) else value
+    raise InputError(where, f"{found!r} instead of {kind.__name__}", remedy)
+  hints, fields = typing.get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind)}
+  needed = {name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
+  unknown, missing = sorted(value.keys() - fields.keys() - {"type"}), sorted(needed - value.keys())
+  if unknown or missing:
+    raise InputError(where, "; ".join(f"{what} {', '.join(names)}" for what, names in (
+      ("unknown", unknown), ("missing", missing)) if names), remedy)
+  given = {}
+  for name, field in value.items():
+    if isinstance(field, dict):
+      inner = next((k for k in typing.get_args(hints[name]) or (hints[name],) if dataclasses.is_dataclass(k)), None)
+      field = from_json(inner, field, f"{where}.{name}") if inner else field
+    if name != "type":
+      given[name] = tuple(field) if isinstance(field, list) else field
+  return kind(**given)
+
+
 def config_hash(config: Any) -> str:
   """The first 16 hex digits of SHA-256 over the config's JSON."""
   return hashlib.sha256(json.dumps(to_json(config), sort_keys=True).encode()).hexdigest()[:16]

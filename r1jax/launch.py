@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from r1jax.cli import ask, evaluate, export
 from r1jax.errors import InputError
 
 
@@ -88,6 +89,20 @@ def _run_seeds(args, experiment) -> int:
   print((folder / "seeds.md").read_text(encoding="utf-8").partition("| measurement |")[0].rstrip())
   print(f"table:   {folder / 'seeds.md'}")
   return int(not holds)
+
+
+def _explain(args) -> None:
+  from rich.console import Console
+
+  from r1jax.explain.page import explain, show
+
+  experiment = load_experiment(args.experiment, args.smoke, args.set)
+  explained = explain(experiment, Path(args.experiment), "smoke" if args.smoke else "experiment",
+                      [path for path, _ in _pairs(args.set)])
+  if args.json:
+    print(json.dumps(explained, indent=1, ensure_ascii=False))
+  else:
+    show(explained, Console(soft_wrap=not sys.stdout.isatty()), not args.short)
 
 
 def _rows(args) -> list:
@@ -181,11 +196,8 @@ def _parser() -> argparse.ArgumentParser:
     "finished stages are skipped, the half-finished one goes on from its newest checkpoint. Writes config.json, "
     "metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/, datasets/, processes.jsonl, curves.png and summary.json into "
     "the run directory.")
-  run.add_argument("experiment", help="an experiment file, for example experiments/r1_zero_tiny.py")
+  _add_experiment(run)
   run.add_argument("--stage", help="stop after this stage")
-  run.add_argument("--smoke", action="store_true", help="the file's smallest variant: seconds on a CPU")
-  run.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
-                   help="change a field, for example stages.r1_zero.optimizer.lr=1e-6 (may be repeated)")
   run.add_argument("--run_dir", help="where the run is kept (default: runs/NAME)")
   run.add_argument("--reuse", metavar="RUN_DIR",
                    help="take over the stages that another run has finished with the same configs, places and inputs")
@@ -194,6 +206,15 @@ def _parser() -> argparse.ArgumentParser:
   run.add_argument("--at_once", type=int, default=1, metavar="N",
                    help="seeds that run side by side (default: 1; a small model leaves most of a second core idle)")
   run.set_defaults(call=_run)
+  explain = verbs.add_parser(
+    "explain", help="what an experiment will do, before it runs",
+    description="Says what each stage will do: prompts, groups, rollouts, minibatches and microbatches, staleness, the "
+    "update at which each schedule changes, tokens and FLOPs of an update at most, and every field with its value and its "
+    "source: the paper, or ours and why. Nothing is read but the file, and an experiment that cannot work is refused.")
+  _add_experiment(explain)
+  explain.add_argument("--short", action="store_true", help="without the fields")
+  explain.add_argument("--json", action="store_true", help="all of it as JSON on stdout")
+  explain.set_defaults(call=_explain)
   score = verbs.add_parser(
     "score", help="try a verifier on a file of answers",
     description="Judges the responses in a JSONL file by the rules that rewards use. A row: "
@@ -206,13 +227,24 @@ def _parser() -> argparse.ArgumentParser:
                      help="exit with status 1 where the agreement with expected verdicts is less, for example 0.98")
   score.set_defaults(call=_score)
   _add_report(verbs)
+  ask.add(verbs)
+  export.add(verbs)
+  evaluate.add(verbs)
   rewards = _add_bench(verbs)
   for verb in (score, rewards):
-    verb.add_argument("--kind", required=True, choices=("maths", "code", "choice", "logic"))
+    verb.add_argument("--kind", required=True, choices=("maths", "code", "choice", "logic", "instructions"))
     verb.add_argument("--answers", required=True, metavar="FILE.jsonl")
     verb.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     verb.add_argument("--seconds", type=float, default=5.0, help="deadline of a verdict (default: 5; code: 50 at least)")
   return parser
+
+
+def _add_experiment(verb) -> None:
+  """The arguments that name an experiment."""
+  verb.add_argument("experiment", help="an experiment file, for example experiments/r1_zero_tiny.py")
+  verb.add_argument("--smoke", action="store_true", help="the file's smallest variant: seconds on a CPU")
+  verb.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
+                    help="change a field, for example stages.r1_zero.optimizer.lr=1e-6 (may be repeated)")
 
 
 def _add_report(verbs) -> None:

@@ -1,6 +1,6 @@
 """The records that cross folders: what is asked of the sampler, what it gives back, and what is trained on.
 
-    Request -> Sampler -> Episode          ragged, on the host, in any order
+    Request -> Sampler -> Episode          ragged, on the host, in any order; as it grows, in Pieces
     episodes -> pack -> PackedRows         [rows, T], for log-probs, rewards and updates
 """
 from dataclasses import dataclass
@@ -37,6 +37,20 @@ class Episode:
   tokens: np.ndarray
   logprobs: np.ndarray
   stopped: bool
+
+
+@dataclass(frozen=True)
+class Piece:
+  """What one segment of decoding has added to a response.
+
+  tokens: [n] int32, at least one, and logprobs: [n] float32, as of Episode. episode: the whole response once it has ended,
+  None until then.
+  """
+
+  request: Request
+  tokens: np.ndarray
+  logprobs: np.ndarray
+  episode: Episode | None = None
 
 
 @struct.dataclass

@@ -10,6 +10,7 @@ import pytest
 from r1jax import bench
 from r1jax.launch import main
 from r1jax.models.config import MoE
+from r1jax.models.flops import flops, matmul_params
 from r1jax.models.huggingface import config_from_folder
 
 TINY = str(Path(__file__).parent / "models" / "reference" / "qwen2_tied")  # 80 ids, max_position 128; no tokenizer
@@ -80,8 +81,8 @@ def test_flops_are_those_of_the_comparison_with_other_trainers():
   """tools/peers/workload.py counts them for its model of 24 million matmul parameters."""
   model = dataclasses.replace(config_from_folder(TINY), vocab_size=4_096, d_model=512, num_layers=8, num_heads=8,
                               head_dim=64, d_ff=1_536, tie_embeddings=False)
-  assert bench.matmul_params(model) == (24_117_248, 2_097_152)
-  found = bench.flops(model, 32, np.full(32, 128))  # W1: 4 prompts x 8 responses
+  assert matmul_params(model) == (24_117_248, 2_097_152)
+  found = flops(model, 32, np.full(32, 128))  # W1: 4 prompts x 8 responses
   assert (found["rollout"], found["reference"], found["update"]) == (269_265_928_192, 270_893_318_144, 812_679_954_432)
 
 
@@ -89,7 +90,7 @@ def test_experts_count_as_far_as_a_token_takes_them():
   dense = dataclasses.replace(config_from_folder(TINY), num_layers=2)
   mixed = dataclasses.replace(dense, moe=MoE(first_dense=1, experts=8, shared=1, top_k=2, d_ff=16))
   D, F = dense.d_model, dense.d_ff
-  assert bench.matmul_params(mixed)[0] == bench.matmul_params(dense)[0] - 3 * D * F + 3 * D * 16 * (1 + 2) + D * 8
+  assert matmul_params(mixed)[0] == matmul_params(dense)[0] - 3 * D * F + 3 * D * 16 * (1 + 2) + D * 8
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -24,13 +24,18 @@ STANDS_ON = {
   "data": ["config", "verifiers"],
   "verifiers": ["errors", "files"],
   "rewards": ["verifiers"],
-  "evaluation": ["config"],
+  "evaluation": ["curation"],
   "curation": ["data", "rewards"],
   "plan": ["training", "sampling"],
   "stages": ["plan", "training", "sampling", "evaluation", "data", "rewards", "verifiers", "curation", "reports"],
+  "hub": ["training", "data"],
   "bench": ["stages"],
+  "evaluate": ["hub", "evaluation", "sampling"],
+  "serving": ["hub", "sampling"],
+  "cli": ["serving", "evaluate"],
+  "explain": ["stages"],
   "seeds": ["stages"],
-  "launch": ["stages", "bench", "seeds"],
+  "launch": ["stages", "bench", "cli", "explain", "seeds"],
   "__main__": ["launch"],
   "__init__": [],
   "experiments": ["stages"],
@@ -107,7 +112,7 @@ def test_imports_run_one_way():
 
 def test_only_the_command_line_its_verbs_and_experiments_see_the_stages():
   assert {folder for folder in STANDS_ON if "stages" in allowed(folder)} == {
-    "stages", "bench", "launch", "__main__", "experiments"}
+    "stages", "bench", "explain", "seeds", "launch", "__main__", "experiments"}
 
 
 @pytest.mark.parametrize(("folder", "line"), [

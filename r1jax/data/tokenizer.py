@@ -171,6 +171,24 @@ def word_level_tokenizer(
   return Tokenizer(len(vocabulary), pad_id=0, stop_ids=stop_ids, backend=backend)
 
 
+def named_tokenizer(name: str | os.PathLike[str] | Sequence[str]) -> Tokenizer:
+  """The tokenizer that an experiment names: a hub folder or tokenizer.json; "bytes": one token a byte; several words: one
+  token a word, the first being padding and the second the stop token. InputError as the three raise it."""
+  if not isinstance(name, str | os.PathLike):
+    pad, stop, *words = name
+    return word_level_tokenizer(words, stop_tokens=(stop,), pad_token=pad)
+  return byte_level_tokenizer() if name == "bytes" else load_tokenizer(name)
+
+
+def stop_ids(tokenizer: Tokenizer, stop: Sequence[str]) -> tuple[int, ...]:
+  """The tokenizer's stop ids and those of stop texts; InputError for a text that is not one token."""
+  extra = [tokenizer.encode(text) for text in stop]
+  for text, ids in zip(stop, extra, strict=True):
+    if len(ids) != 1:
+      raise InputError("stop", f"{text!r} is {len(ids)} tokens", "Give texts that are one token of this tokenizer.")
+  return tuple(dict.fromkeys((*tokenizer.stop_ids, *(ids[0] for ids in extra))))
+
+
 @dataclass(frozen=True)
 class _SpecialTokens:
   """Looks up special tokens by name in the tokenizer's settings and by number in the model's."""

@@ -1,9 +1,17 @@
 """Accuracy over several samples a question: pass@1, pass@k, cons@k (R1, arXiv V2, appendix D.1), with
 intervals.
 
-The paper gives no intervals; theirs is ours. The samples of one question are not independent of each other,
+The paper gives no intervals; these are ours. The samples of one question are not independent of each other,
 so the question is the unit: a question more narrows the interval, a sample more of the same question
 narrows it only as far as the answers to it vary.
+
+The interval is a Bayesian bootstrap over questions (Rubin 1981): each draw weighs the questions anew, by
+exponential random numbers, and with them two made-up questions, one right and one wrong, by half as much, so
+that it keeps a width where all answers are right. For one sample a question that is Jeffreys' interval of a
+share. It was chosen by measurement: of 1,000 simulated evaluations, in twelve settings of 30 to 500 questions,
+1 to 64 samples and accuracies of 0.05 to 0.9, it held the truth in 93.7 to 96.5%. Wilson's interval with the
+number of samples that the spread between questions is worth did so in 92.6 to 97.9%, the percentile bootstrap in
+91.5 to 96.8%. tests/evaluation/test_accuracy.py repeats some of it.
 """
 
 import math
@@ -15,6 +23,8 @@ import numpy as np
 from r1jax.errors import InputError
 
 _Z = 1.959963984540054  # the 97.5% point of the standard normal: a two-sided 95% interval
+DRAWS = 2_000  # of the bootstrap: its ends then vary by some 2% of its width. Ours.
+_BLOCK = 100
 
 
 @dataclass(frozen=True)
@@ -35,18 +45,15 @@ def pass_at_1(correct: np.ndarray) -> Accuracy:
   """pass@1 = (1/k) sum_i p_i, the mean over the k samples of a question, averaged over questions (appendix
   D.1).
 
-  correct: [questions, k], each 0 or 1. The interval is Wilson's with the effective number of samples of
-  `_interval`; for k = 1 it is the plain Wilson interval. Raises InputError for another shape or other values.
+  correct: [questions, k], each 0 or 1. Raises InputError for another shape or other values.
   """
   correct = _checked(correct)
   return _estimate(correct.mean(axis=1), samples=correct.size)
 
 
 def mean_share(shares: np.ndarray) -> Accuracy:
-  """The mean of values in [0, 1], [questions, k], such as shares of words or degrees of preference.
-
-  The interval is that of `pass_at_1`: the spread between questions decides how many independent samples they are worth.
-  """
+  """The mean of values in [0, 1], [questions, k], such as shares of words or degrees of preference; the interval is that of
+  `pass_at_1`."""
   shares = np.asarray(shares, dtype=float)
   if shares.ndim != 2 or shares.size == 0:
     raise InputError("shares", f"array of shape {shares.shape}", "Give [questions, k], neither of them 0.")
@@ -81,6 +88,20 @@ def pass_at_k(correct: np.ndarray, k: int) -> Accuracy:
   wrong = n - correct.sum(axis=1).astype(int)
   shares = np.array([1.0 - math.comb(w, k) / math.comb(n, k) for w in wrong.tolist()])
   return _estimate(shares, samples=correct.size)
+
+
+def ratio(counted: Sequence[float], total: Sequence[float]) -> Accuracy:
+  """sum(counted) / sum(total) over questions that count differently, such as instructions of a prompt or games of a pair.
+
+  counted, total: one of each a question, 0 <= counted <= total, total > 0. Where all totals are the same it is `pass_at_1`.
+  samples: the sum of total. Raises InputError for other values.
+  """
+  counted, total = np.asarray(counted, float), np.asarray(total, float)
+  if counted.ndim != 1 or counted.shape != total.shape or not counted.size:
+    raise InputError("ratio", f"{counted.shape} counted of {total.shape}", "Give one of each for every question.")
+  if not ((counted >= 0) & (counted <= total) & (total > 0)).all():
+    raise InputError("ratio", "counts outside of 0 to their total, or a total of 0", "Give 0 <= counted <= total.")
+  return _ratio(counted, total, samples=int(total.sum()))
 
 
 def cons_at_k(
@@ -128,24 +149,23 @@ def _checked(correct: np.ndarray) -> np.ndarray:
 
 def _estimate(shares: np.ndarray, samples: int) -> Accuracy:
   """Accuracy from one share in [0, 1] for each question, [questions]."""
-  mean = float(shares.mean())
-  low, high = _interval(shares, samples)
-  return Accuracy(mean, low, high, questions=len(shares), samples=samples)
+  return _ratio(shares, np.ones_like(shares), samples)
 
 
-def _interval(shares: np.ndarray, samples: int) -> tuple[float, float]:
-  """95% Wilson interval with the number of independent samples that the spread between questions is worth.
+def _ratio(counted: np.ndarray, total: np.ndarray, samples: int) -> Accuracy:
+  """Accuracy of sum(counted) / sum(total), each [questions], with the interval that the head of this file describes.
 
-  n = p (1 - p) / (s^2 / Q), with p the mean and s^2 the sample variance of the Q per-question shares: the
-  effective sample size of cluster sampling. Never more than the samples there are, never less than Q, which
-  is also what is taken where all shares are 0 or all are 1 and the spread says nothing.
+  Its random numbers are always the same: an estimate depends on what is estimated alone.
   """
-  questions, p = len(shares), float(shares.mean())
-  spread = float(shares.var(ddof=1)) if questions > 1 else 0.0
-  n = float(questions)
-  if spread > 0:
-    n = min(max(p * (1 - p) * questions / spread, n), samples)
-  return wilson(p, n)
+  rng, drawn = np.random.default_rng(0), []
+  for _ in range(DRAWS // _BLOCK):  # in blocks, for memory
+    weights = rng.standard_exponential((_BLOCK, len(total)))
+    right, wrong = total.mean() * rng.standard_gamma(0.5, (2, _BLOCK))
+    drawn.append((weights @ counted + right) / (weights @ total + right + wrong))
+  mean = float(counted.sum() / total.sum())
+  low, high = np.quantile(np.concatenate(drawn), (0.025, 0.975)).tolist()
+  # At 0 and 1 the made-up questions pull all draws to one side of what was measured.
+  return Accuracy(mean, min(low, mean), max(high, mean), questions=len(total), samples=samples)
 
 
 def wilson(p: float, n: float) -> tuple[float, float]:

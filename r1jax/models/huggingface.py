@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 
 from r1jax.errors import InputError
 from r1jax.models.config import ModelConfig
-from r1jax.models.hub_config import config_from_folder, hub_config, hub_token_ids, read_json
+from r1jax.models.hub_config import ARCHITECTURES, config_from_folder, hub_config, hub_token_ids, read_json
 from r1jax.models.params import Weight, is_weight, shardings, weight_name, weight_table
 from r1jax.sharding import TRAIN_RULES
 
@@ -247,16 +247,20 @@ def _equal(a: Any, b: Any, rows: int = 4096) -> bool:
 
 
 def export(params: dict, config: ModelConfig, folder: str | os.PathLike, tokenizer=None, dtype=None,
-           max_shard_bytes: int = 5 * 10**9) -> pathlib.Path:
+           max_shard_bytes: int = 5 * 10**9, generation: Mapping[str, Any] | None = None,
+           more: Mapping[str, str] | None = None) -> pathlib.Path:
   """Writes a Hugging Face folder, which transformers and `load` read, and returns its path.
 
   It holds config.json, the weights in `dtype` (float32, bfloat16 or float16; None: as `params` are) in files
   of at most max_shard_bytes of weights, or one tensor; with a tokenizer also its files, and
-  generation_config.json with its stop ids. All is written beside the folder and renamed at the end: a folder
-  that exists is complete. With several processes, all call it and the first writes. InputError if `folder`
-  holds anything, or if `config` is not that of `params` or cannot be expressed by the hub's architecture.
+  generation_config.json with its stop ids and the fields of `generation`; and `more`, file name -> text. All
+  is written beside the folder and renamed at the end: a folder that exists is complete. With several
+  processes, all call it and the first writes. InputError if `folder` holds anything, or if `config` is not
+  that of `params` or cannot be expressed by the hub's architecture.
   """
   folder = pathlib.Path(folder)
+  if config.family not in ARCHITECTURES:
+    raise InputError("model.family", repr(config.family), f"Only {', '.join(ARCHITECTURES)} can be exported yet.")
   leaves = _leaves(params)
   _check_params(leaves, config)
   dtype = np.dtype(leaves["embed"].dtype if dtype is None else dtype)
@@ -269,14 +273,14 @@ def export(params: dict, config: ModelConfig, folder: str | os.PathLike, tokeniz
   if len(plan) > 1:
     texts[INDEX_FILE] = _index(plan, dtype)
   if tokenizer is not None and tokenizer.stop_ids:
-    texts["generation_config.json"] = {k: v for k, v in hub_token_ids(tokenizer).items() if v is not None}
+    known = {k: v for k, v in hub_token_ids(tokenizer).items() if v is not None}
+    texts["generation_config.json"] = known | dict(generation or {})
 
   if jax.process_index() != 0:  # takes part in the gathers, in the same order
     for slot in (slot for slots in plan.values() for slot in slots):
       _host_value(leaves[slot.leaf], slot.layer)
     return folder
-  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-    raise InputError(str(folder), "exists and is not empty", "Choose a new folder, or remove this one first.")
+  require_new(folder)
   folder.parent.mkdir(parents=True, exist_ok=True)
   partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
   try:
@@ -286,11 +290,19 @@ def export(params: dict, config: ModelConfig, folder: str | os.PathLike, tokeniz
       (partial / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     if tokenizer is not None:
       tokenizer.save(partial)
+    for name, text in (more or {}).items():
+      (partial / name).write_text(text, encoding="utf-8")
     partial.chmod(0o755)  # mkdtemp closes its folders to all but their owner
     partial.rename(folder)
   finally:
     shutil.rmtree(partial, ignore_errors=True)
   return folder
+
+
+def require_new(folder: pathlib.Path) -> None:
+  """InputError for a folder to be written that holds anything."""
+  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    raise InputError(str(folder), "exists and is not empty", "Choose a new folder, or remove this one first.")
 
 
 def _check_params(leaves: Mapping[str, jax.Array], config: ModelConfig) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from r1jax.errors import InputError
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.decode import rollout_weights
-from r1jax.records import Episode, Request
+from r1jax.records import Episode, Piece, Request
 from r1jax.sampling import generate
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.slots import DenseSlots, PagedSlots, Prefilled, Prefix, bucket
@@ -83,7 +83,27 @@ class Sampler:
 
     weights: of `weights()`. Raises InputError for a request that cannot be served, before anything is compiled.
     """
-    return _Run(self, weights, key, list(requests)).episodes()
+    session = self.session(weights, key, requests)
+    ended = ([piece.episode for piece in pieces if piece.episode] for pieces in session.pieces())
+    return filter(None, ended)
+
+  def session(self, weights: dict, key: jax.Array, requests: Iterable[Request]) -> "Session":
+    """What `run` reads its episodes from: a session of these requests, whose pieces tell how they grow."""
+    requests = list(requests)
+    for request in requests:
+      _check_request(request, self.config.max_position, "The model's context ends at max_position")
+    rows, devices = self.decoding.slots, batch_parts(self.mesh)
+    while rows % (2 * devices) == 0 and rows // 2 >= len(requests):
+      rows //= 2
+    longest = max((len(r.prompt) + r.max_new for r in requests), default=0)
+    session = Session(self, weights, key, rows, longest, shrinks=True)
+    session.add(requests)
+    return session
+
+  def open(self, weights: dict, key: jax.Array, longest: int | None = None) -> "Session":
+    """A session that requests can join while others are being sampled. longest: most tokens of a prompt and its response
+    together, None for what the model can take."""
+    return Session(self, weights, key, self.decoding.slots, longest or self.config.max_position, shrinks=False)
 
   def occupancy(self) -> float:
     """Tokens sampled over steps of slots, 0 to 1; 1 where every slot drew a token in every step."""
@@ -119,23 +139,20 @@ class _Sequence:
     return Episode(self.request, tokens.astype(np.int32), logprobs.astype(np.float32), stopped)
 
 
-class _Run:
-  """The state of one Sampler.run."""
+class Session:
+  """Requests that are being sampled together, in one thread: `add` and `cancel` them, and read `pieces`.
 
-  def __init__(self, sampler: Sampler, weights: dict, key: jax.Array, requests: list[Request]):
+  shrinks: go on with fewer slots as sequences end, for a closed list of requests; others may join a session that keeps all.
+  """
+
+  def __init__(self, sampler: Sampler, weights: dict, key: jax.Array, rows: int, longest: int, shrinks: bool):
     self.sampler, self.weights, self.key, self.decoding = sampler, weights, key, sampler.decoding
     self.config, self.mesh, self.devices = sampler.config, sampler.mesh, batch_parts(sampler.mesh)
-    for request in requests:
-      _check_request(request, self.config.max_position)
-    longest = max((len(r.prompt) + r.max_new for r in requests), default=0)
+    self.longest, self.shrinks, self.most_rows, self.added = longest, shrinks, rows, 0
     self.decoding.check("decoding", longest, self.devices)
-    self.queue = deque(_Sequence(request, number, request.prompt[:-1]) for number, request in enumerate(requests))
+    self.queue: deque[_Sequence] = deque()
     self.stores: list[Prefilled] = []
-    self.waiting = Counter(s.prefix for s in self.queue)  # sequences of the queue by what has to be prefilled
-    rows = self.decoding.slots
-    while rows % (2 * self.devices) == 0 and rows // 2 >= len(requests):
-      rows //= 2
-    self.most_rows = rows
+    self.waiting: Counter = Counter()  # sequences of the queue by what has to be prefilled
     self.sequences: list[_Sequence | None] = [None] * rows
     kind = (self.config, self.mesh, sampler.compute.dtype, self.decoding.int8_cache, rows)
     if self.decoding.cache_tokens is None:
@@ -144,19 +161,41 @@ class _Run:
       pages = self.decoding.cache_tokens // self.decoding.page // self.devices * self.devices
       self.slots = PagedSlots(*kind, pages=pages, page=self.decoding.page)
 
-  def episodes(self) -> Iterator[list[Episode]]:
-    finished: list[Episode] = []
+  def add(self, requests: Iterable[Request]) -> None:
+    """Puts requests into the queue; InputError for one that is longer than `longest`, and then none of them is added."""
+    requests = list(requests)
+    for request in requests:
+      _check_request(request, self.longest, "The most tokens that this session takes are")
+    for request in requests:
+      self.queue.append(_Sequence(request, self.added, request.prompt[:-1]))
+      self.waiting[request.prompt[:-1]] += 1
+      self.added += 1
+
+  def cancel(self, request: Request) -> None:
+    """Forgets a request, between two lists of pieces; it has no further pieces. Nothing happens if it has ended."""
+    for sequence in [s for s in self.queue if s.request is request]:
+      self.queue.remove(sequence)
+      self.waiting[sequence.prefix] -= 1
+    for slot, sequence in enumerate(self.sequences):
+      if sequence is not None and sequence.request is request:
+        self.slots.release(slot)
+        self.sequences[slot] = None
+
+  def pieces(self) -> Iterator[list[Piece]]:
+    """Yields what each segment has added, while the device works on the next one, until nothing is left to sample; after
+    more has been added, call it again. Call under jax.set_mesh."""
+    pieces: list[Piece] = []
     while self.queue or any(self.sequences):
-      while not self.queue and self._shrink():
+      while self.shrinks and not self.queue and self._shrink():
         pass
       self._fill()
       segment, cache = self._dispatch()
       self.slots.take(cache)
-      if finished:
-        yield finished
-      finished = self._collect(jax.device_get(segment))
-    if finished:
-      yield finished
+      if pieces:
+        yield pieces
+      pieces = self._collect(jax.device_get(segment))
+    if pieces:
+      yield pieces
 
   def _fewer(self) -> int:
     """Half the slots of now; 0 where the devices cannot share them, or at an eighth of those at the start: each number of
@@ -274,9 +313,9 @@ class _Run:
       question=column(lambda s: s.request.question_id, np.uint32), sample=column(lambda s: s.request.sample, np.uint32),
       live=self._live())
 
-  def _collect(self, segment: generate.Segment) -> list[Episode]:
-    """Adds what was sampled to the sequences; the episodes that ended, in the order of the slots."""
-    stats, finished = self.sampler.stats, []
+  def _collect(self, segment: generate.Segment) -> list[Piece]:
+    """Adds what was sampled to the sequences; their pieces, in the order of the slots."""
+    stats, pieces = self.sampler.stats, []
     stats.update(segments=1, slot_steps=int(segment.steps) * len(self.sequences), tokens=int(segment.count.sum()))
     for slot, sequence in enumerate(self.sequences):
       if sequence is None:
@@ -284,14 +323,15 @@ class _Run:
       n = int(segment.count[slot])
       sequence.pieces.append((segment.tokens[:n, slot].copy(), segment.logprobs[:n, slot].copy()))
       sequence.sampled += n
-      if segment.done[slot]:
-        finished.append(sequence.episode(bool(segment.stopped[slot])))
+      episode = sequence.episode(bool(segment.stopped[slot])) if segment.done[slot] else None
+      pieces.append(Piece(sequence.request, *sequence.pieces[-1], episode))
+      if episode:
         self.slots.release(slot)
         self.sequences[slot] = None
-    return finished
+    return pieces
 
 
-def _check_request(request: Request, longest: int) -> None:
+def _check_request(request: Request, longest: int, limit: str) -> None:
   where = f"request of question {request.question_id}, sample {request.sample}"
   if not request.prompt:
     raise InputError(where, "its prompt has no tokens", "Give at least one.")
@@ -299,4 +339,4 @@ def _check_request(request: Request, longest: int) -> None:
     raise InputError(f"{where}: max_new", request.max_new, "Leave room for at least one token.")
   if len(request.prompt) + request.max_new > longest:
     raise InputError(where, f"{len(request.prompt)} tokens of prompt and {request.max_new} of response",
-                     f"The model's context ends at max_position {longest}.")
+                     f"{limit} {longest}.")

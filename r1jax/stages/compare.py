@@ -1,6 +1,6 @@
 """The evaluation at the end of a pipeline: every policy on the same held-out questions, as one table with intervals."""
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from r1jax.data.requests import KnownPreference
 from r1jax.data.templates import Template
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
-from r1jax.evaluation.accuracy import mean_score, mean_share, pass_at_1
+from r1jax.evaluation.accuracy import mean_score
+from r1jax.evaluation.measure import accuracy, conduct, share, table
 from r1jax.files import write_atomically
 from r1jax.rewards.language import BY_SCRIPT, language_reward
 from r1jax.rewards.rules import GENERAL, RuleRewards
@@ -38,7 +39,7 @@ class Benchmark:
   source: Source
   questions: int
   samples: int = 1
-  sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)
+  sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)  # R1, V2, appendix D.1
 
 
 @dataclass(frozen=True)
@@ -132,32 +133,30 @@ class Compare:
       scores = rollout.scores()
       if models is not None:
         scores = models.add(scores, [s.response for s in samples], asked, rollout.stopped)
-      metrics |= {f"{benchmark.name}/{k}": v for k, v in self._metrics(benchmark, asked, samples, scores).items()}
-      metrics |= {f"{benchmark.name}/length": float(rollout.lengths.mean()),
-                  f"{benchmark.name}/truncated": float(1 - rollout.stopped.mean())}
+      measured = self._metrics(benchmark, asked, samples, scores)
+      ruled = "pass_at_1" in measured
+      measured |= conduct(rollout.lengths, rollout.stopped, [s.status for s in scores] if ruled else None)
+      metrics |= {f"{benchmark.name}/{name}": value for name, value in measured.items()}
     return metrics
 
   def _metrics(self, benchmark: Benchmark, asked: Sequence[Question], samples: Sequence,
                scores: Sequence) -> dict[str, float]:
     """Every metric of a benchmark with its interval, from one entry a response."""
-    def estimate(name: str, values: list[float], chosen: Callable = mean_share) -> dict[str, float]:
-      of = chosen(np.array(values, float).reshape(-1, benchmark.samples))
-      return {name: of.mean, f"{name}_low": of.low, f"{name}_high": of.high}
-
+    k = benchmark.samples
     found = {"questions": benchmark.questions, "samples": len(samples)}
     if all("accuracy" in s.parts for s in scores):
-      found |= estimate("pass_at_1", [s.parts["accuracy"] for s in scores], pass_at_1)
-    found |= estimate("format", [s.parts["format"] for s in scores])
+      found |= accuracy([s.parts["accuracy"] for s in scores], k)
+    found |= share("format", [s.parts["format"] for s in scores], k)
     if all(q.language in BY_SCRIPT for q in asked):
       shares = [language_reward(s.question, s.response, s.prefill, s.language, neutral=1.0) for s in samples]
-      found |= estimate("language", shares) | estimate("one_language", [float(share >= READABLE) for share in shares])
+      found |= share("language", shares, k) | share("one_language", [float(part >= READABLE) for part in shares], k)
     kinds = {q.kind for q in asked}
     if self.known is not None and kinds == {"helpful"}:
       # A response that was cut has no summary, and helps nobody.
-      found |= estimate("helpfulness", [0.0 if s.truncated else self.known.helpfulness(
-        q, text_to_score(s.prefill + s.response, SUMMARY)) for q, s in zip(asked, samples, strict=True)])
+      found |= share("helpfulness", [0.0 if s.truncated else self.known.helpfulness(
+        q, text_to_score(s.prefill + s.response, SUMMARY)) for q, s in zip(asked, samples, strict=True)], k)
     if self.known is not None and kinds == {"safety"}:
-      found |= estimate("violations", [float(self.known.violates(s.prefill + s.response)) for s in samples])
+      found |= share("violations", [float(self.known.violates(s.prefill + s.response)) for s in samples], k)
     for kind in kinds & set(GENERAL):
       if all(kind in s.parts for s in scores):
         values = np.array([s.parts[kind] for s in scores]).reshape(-1, benchmark.samples)
@@ -167,17 +166,3 @@ class Compare:
   def programs(self, experiment: Experiment, mesh) -> dict[str, Any]:
     """None of its own: it samples as the stages do."""
     return {}
-
-
-def table(found: dict[str, dict[str, float]]) -> str:
-  """The measurements as a Markdown table, a line a metric, a column a policy; intervals in brackets."""
-  names = [n for n in dict.fromkeys(name for row in found.values() for name in row)
-           if not n.endswith(("_low", "_high", "/questions", "/samples"))]
-
-  def cell(row: dict[str, float], name: str) -> str:
-    value = f"{row[name]:.3f}" if name in row else ""
-    return value + (f" ({row[name + '_low']:.3f} to {row[name + '_high']:.3f})" if f"{name}_low" in row else "")
-
-  lines = ["| | " + " | ".join(found) + " |", "|" + "---|" * (len(found) + 1)]
-  lines += [f"| {name} | " + " | ".join(cell(row, name) for row in found.values()) + " |" for name in names]
-  return "\n".join(lines) + "\n"

@@ -38,7 +38,7 @@ class Others:
   """
 
   documents: Documents | Rows
-  per_reasoning: tuple[int, int] = (177_812, 626_933)
+  per_reasoning: tuple[int, int] = (177_812, 626_933)  # [V2] Table 5
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import numpy as np
 
 from r1jax.data.questions import TEST, VALIDATION, Question
 from r1jax.errors import InputError
-from r1jax.evaluation.accuracy import pass_at_1
+from r1jax.evaluation.measure import accuracy, conduct
 from r1jax.rewards.language import BY_SCRIPT, language_reward
 from r1jax.rewards.rules import RuleRewards
 from r1jax.sampling.choice import Sampling
@@ -25,7 +25,7 @@ class HeldOut:
   samples: int = 1
   every: int | None = None
   split: str = VALIDATION
-  sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)
+  sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)  # R1, V2, appendix D.1
 
   def check(self, where: str) -> None:
     """InputError for a number below 1, or questions that are not held out."""
@@ -51,14 +51,12 @@ def evaluate(policy: Policy, params, key, questions: list[Question], held_out: H
   samples = [r.sample(policy.template.prefill) for r in rollout.responses]
   language = [language_reward(s.question, s.response, s.prefill, s.language) for s in samples if s.language in BY_SCRIPT]
   scores = rollout.scores()
-  correct = np.array([s.parts["accuracy"] for s in scores]).reshape(held_out.questions, held_out.samples)
-  accuracy = pass_at_1(correct)
+  found = accuracy([s.parts["accuracy"] for s in scores], held_out.samples) | conduct(
+    rollout.lengths, rollout.stopped, [s.status for s in scores])
   return {
-    "eval/pass_at_1": accuracy.mean, "eval/pass_at_1_low": accuracy.low, "eval/pass_at_1_high": accuracy.high,
-    "eval/questions": held_out.questions, "eval/samples": accuracy.samples,
+    **{f"eval/{name}": value for name, value in found.items()},
+    "eval/questions": held_out.questions, "eval/samples": len(scores),
     "eval/format": float(np.mean([s.parts["format"] for s in scores])),
     **({"eval/language": float(np.mean(language))} if language else {}),
-    "eval/length": float(rollout.lengths.mean()), "eval/truncated": float(1 - rollout.stopped.mean()),
     "eval/max_length": max_length,
-    "eval/verifier_failures": sum(s.status in ("timed_out", "crashed") for s in scores),
   }

@@ -84,7 +84,7 @@ class GRPO:
   reduction: Reduction = Reduction.PER_RESPONSE  # DeepSeekMath eq. 3; R1 does not say
   reduction_constant: float | None = None
   clip_low: float = 10.0  # [N] for R1's first RL stage; inferred for R1-Zero
-  clip_high: float = 10.0
+  clip_high: float = 10.0  # the same
   kl_coef: float = 0.001  # [N]
   kl_estimator: KLEstimator = KLEstimator.K3  # [N] eq. 2
   reference_every: int = 400  # steps between replacements of the reference by the policy [N]

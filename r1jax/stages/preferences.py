@@ -35,9 +35,9 @@ class Preferences:
   name: str = "pairs"
   start: str | Base | None = None
   pairs: int = 2  # of a question
-  queries: int = 4
-  margin: float = 1.0
-  length_tolerance: float = 0.02
+  queries: int = 4  # [V2] B.2
+  margin: float = 1.0  # the same
+  length_tolerance: float = 0.02  # ours: the paper asks for comparable lengths and gives no number
   known: KnownPreference | None = None
   kind = DATA
 

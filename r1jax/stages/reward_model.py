@@ -69,9 +69,9 @@ class RewardModel:
   template: Template
   name: str = "reward_model"
   start: str | Base | None = None
-  batch_size: int = 256  # pairs, or labelled responses
-  epochs: int = 1
-  max_length: int = 8_192
+  batch_size: int = 256  # pairs, or labelled responses: [N]
+  epochs: int = 1  # [N]
+  max_length: int = 8_192  # [N]
   held_out: float = 0.1  # ours
   microbatch_tokens: int = MICROBATCH_TOKENS  # slots of the rows whose gradients are computed at a time
   checkpoint_every: int = 100  # steps

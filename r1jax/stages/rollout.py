@@ -9,8 +9,7 @@ import numpy as np
 from r1jax.data.prompts import encode_prompts
 from r1jax.data.questions import Question
 from r1jax.data.templates import Template
-from r1jax.data.tokenizer import Tokenizer
-from r1jax.errors import InputError
+from r1jax.data.tokenizer import Tokenizer, stop_ids
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.params import abstract_params
 from r1jax.records import Episode, Request
@@ -124,12 +123,3 @@ class Policy:
       if rewards is not None:
         scorings.append((numbers, rewards.submit(responses[i].sample(self.template.prefill) for i in numbers)))
     return Rollout(responses, sampler.occupancy(), sampler.stats["preempted"], scorings)
-
-
-def stop_ids(tokenizer: Tokenizer, stop: tuple[str, ...]) -> tuple[int, ...]:
-  """The tokenizer's stop ids and those of stop texts; InputError for a text that is not one token."""
-  extra = [tokenizer.encode(text) for text in stop]
-  for text, ids in zip(stop, extra, strict=True):
-    if len(ids) != 1:
-      raise InputError("stop", f"{text!r} is {len(ids)} tokens", "Give texts that are one token of this tokenizer.")
-  return (*tokenizer.stop_ids, *(ids[0] for ids in extra))

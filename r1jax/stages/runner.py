@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from r1jax.config import config_hash, differences, to_json
-from r1jax.data.tokenizer import Tokenizer, byte_level_tokenizer, load_tokenizer, word_level_tokenizer
+from r1jax.data.tokenizer import Tokenizer, named_tokenizer
 from r1jax.errors import InputError
 from r1jax.files import write_atomically
 from r1jax.models.huggingface import config_from_folder, load
@@ -26,12 +26,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-da
 
 def experiment_tokenizer(experiment: Experiment) -> Tokenizer:
   """The tokenizer that the experiment names."""
-  if isinstance(experiment.tokenizer, tuple):
-    pad, stop, *words = experiment.tokenizer
-    return word_level_tokenizer(words, stop_tokens=(stop,), pad_token=pad)
-  if experiment.tokenizer == "bytes":
-    return byte_level_tokenizer()
-  return load_tokenizer(experiment.tokenizer or experiment.weights)
+  return named_tokenizer(experiment.tokenizer or experiment.weights)
 
 
 def check_run(experiment: Experiment) -> Tokenizer:

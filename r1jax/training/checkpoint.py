@@ -20,10 +20,12 @@ def abstract(tree):
 
 
 class Checkpoints:
-  """The checkpoints of one stage; the `keep` newest stay."""
+  """The checkpoints of one stage; the `keep` newest stay. read_only: the folder is left as it is, as a run may be writing
+  there."""
 
-  def __init__(self, folder: Path, keep: int = 2):
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
+  def __init__(self, folder: Path, keep: int = 2, read_only: bool = False):
+    options = (ocp.CheckpointManagerOptions(create=False) if read_only else  # orbax's own read_only warns three times
+               ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True))
     self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options)
 
   def latest(self) -> int | None:

@@ -26,11 +26,11 @@ class AdamW:
   decay_steps: int | None = None  # cosine from lr to final_lr over this many steps, warm-up included; None: constant
   cosine: bool = False  # as decay_steps, over all steps of the stage, for a stage that counts them itself (epochs)
   final_lr: float = 0.0
-  b1: float = 0.9
-  b2: float = 0.95
+  b1: float = 0.9  # ours: that of DeepSeek-V3's pre-training, as the papers state none
+  b2: float = 0.95  # the same
   eps: float = 1e-8
   weight_decay: float = 0.0
-  max_grad_norm: float = 1.0
+  max_grad_norm: float = 1.0  # ours: that of DeepSeek-V3's pre-training
   moments: str = "float32"
   offload: bool = False
 

@@ -4,7 +4,8 @@ A question's answer, its reference, is text in every kind:
 * maths: the gold answer as a number or in LaTeX (`r1jax.verifiers.maths`);
 * choice: a letter, or JSON with the options (`r1jax.verifiers.choice`);
 * logic: JSON with "puzzle" and its fields (`r1jax.verifiers.logic`);
-* code: JSON with the tests (`r1jax.verifiers.code.read_tests`).
+* code: JSON with the tests (`r1jax.verifiers.code.read_tests`);
+* instructions: JSON with rules that a response has to follow (`r1jax.verifiers.instructions`, IFEval).
 """
 import json
 import os
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from r1jax.errors import InputError
-from r1jax.verifiers import choice, logic, maths
+from r1jax.verifiers import choice, instructions, logic, maths
 from r1jax.verifiers.code import CodeJudge, read_tests
 from r1jax.verifiers.sandbox import Limits, Sandbox
 from r1jax.verifiers.verdict import Verdict
@@ -135,4 +136,6 @@ KINDS = {
   "choice": Kind(lambda answer, reference, _: choice.judge(answer, reference), _located(choice.check_reference)),
   "logic": Kind(lambda answer, reference, _: logic.judge(answer, reference), _located(logic.check_reference)),
   "code": Kind(_judge_code, _check_code, whole_response=True, seconds=CODE_SECONDS + START_SECONDS),
+  "instructions": Kind(lambda answer, reference, _: instructions.judge(answer, reference),
+                       _located(instructions.check_reference), whole_response=True),
 }

@@ -4,9 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from r1jax.errors import InputError
-from r1jax.evaluation.accuracy import cons_at_k, majority_answer, mean_score, pass_at_1, pass_at_k, wilson
+from r1jax.evaluation.accuracy import cons_at_k, majority_answer, mean_score, pass_at_1, pass_at_k, ratio, wilson
 
 
 def test_wilson_by_hand():
@@ -16,10 +17,16 @@ def test_wilson_by_hand():
   assert wilson(1.0, 20) == pytest.approx((20 / 23.841459, 1.0), abs=1e-6)
 
 
-def test_one_sample_a_question_is_plain_wilson():
-  result = pass_at_1(np.array([[1]] * 7 + [[0]] * 3))
-  assert (result.mean, result.questions, result.samples) == (0.7, 10, 10)
-  assert (result.low, result.high) == pytest.approx(wilson(0.7, 10))
+def jeffreys(right, questions):
+  return stats.beta.ppf((0.025, 0.975), right + 0.5, questions - right + 0.5)
+
+
+@pytest.mark.parametrize(("right", "questions"), [(7, 10), (1, 30), (250, 500)])
+def test_one_sample_a_question_is_jeffreys_interval(right, questions):
+  result = pass_at_1(np.arange(questions).reshape(-1, 1) < right)
+  assert (result.mean, result.questions, result.samples) == (right / questions, questions, questions)
+  low, high = jeffreys(right, questions)
+  assert (result.low, result.high) == pytest.approx((low, high), abs=0.04 * (high - low))
 
 
 def test_repeating_a_sample_does_not_narrow_the_interval():
@@ -31,44 +38,41 @@ def test_repeating_a_sample_does_not_narrow_the_interval():
 
 def test_clustered_interval_against_numpy():
   rng = np.random.default_rng(0)
-  correct = rng.random((40, 8)) < rng.beta(1.0, 1.0, size=(40, 1))
+  correct = rng.random((400, 8)) < rng.beta(1.0, 1.0, size=(400, 1))
   shares = correct.mean(axis=1)
-  p, error = shares.mean(), np.std(shares, ddof=1) / np.sqrt(40)
-  n = p * (1 - p) / error**2
-  assert 40 < n < 320  # neither bound is at work
+  error = np.std(shares, ddof=1) / np.sqrt(400)
   result = pass_at_1(correct)
-  assert result.mean == pytest.approx(p)
-  assert (result.low, result.high) == pytest.approx(wilson(p, n))
-  assert result.high - result.low == pytest.approx(2 * 1.96 * error, rel=0.05)
+  assert result.mean == pytest.approx(shares.mean())
+  low, high = shares.mean() - 1.96 * error, shares.mean() + 1.96 * error
+  assert (result.low, result.high) == pytest.approx((low, high), abs=error / 8)
 
 
-def test_equal_questions_use_every_sample():
-  correct = np.tile([1, 0, 0, 1], (25, 1))
-  result = pass_at_1(correct)
-  assert result.mean == 0.5
-  # No spread between questions at all: nothing to estimate from, so the number of questions.
-  assert (result.low, result.high) == pytest.approx(wilson(0.5, 25))
-  correct[0, 0] = 0
-  result = pass_at_1(correct)
-  assert (result.low, result.high) == pytest.approx(wilson(0.49, 100))
+def test_more_samples_narrow_the_interval_as_far_as_answers_vary():
+  rng = np.random.default_rng(0)
+  widths = {k: (lambda a: a.high - a.low)(pass_at_1(rng.random((100, k)) < 0.5)) for k in (1, 4, 64)}
+  assert widths[4] == pytest.approx(widths[1] / 2, rel=0.2) and widths[64] < widths[1] / 4
+
+
+def test_the_same_answers_have_the_same_interval():
+  correct = np.random.default_rng(0).integers(0, 2, (30, 4))
+  assert pass_at_1(correct) == pass_at_1(correct)
 
 
 def test_extremes_keep_a_width():
   for value in (0, 1):
     result = pass_at_1(np.full((30, 16), value))
-    assert result.mean == value and result.high - result.low > 0.1
+    low, high = jeffreys(30 * value, 30)
+    assert result.mean == value and result.high - result.low == pytest.approx(min(high, 1 - low), abs=0.01)
 
 
-@pytest.mark.parametrize("k", [1, 4, 16])
-def test_coverage_over_questions(k):
-  """The interval holds the true mean of the population of questions in about 95 of 100 experiments."""
-  rng = np.random.default_rng(k)
-  held = 0
-  for _ in range(1000):
-    difficulty = rng.beta(0.5, 0.5, size=(50, 1))  # mean 0.5, most questions nearly always right or wrong
-    result = pass_at_1(rng.random((50, k)) < difficulty)
-    held += result.low <= 0.5 <= result.high
-  assert 925 <= held <= 980
+@pytest.mark.parametrize(("questions", "k", "a", "b"), [
+  (30, 16, 1.0, 3.0), (60, 1, 4.0, 1.0),
+  *(pytest.param(*case, marks=pytest.mark.slow) for case in ((30, 64, 2.0, 0.5), (50, 4, 1.0, 19.0), (198, 8, 1.0, 1.0)))])
+def test_intervals_hold_the_truth_in_93_to_97_of_100_evaluations(questions, k, a, b):
+  """The truth is the mean of the population that questions are drawn from, whose difficulties are Beta(a, b)."""
+  rng = np.random.default_rng(1)
+  found = [pass_at_1(rng.random((questions, k)) < rng.beta(a, b, (questions, 1))) for _ in range(1000)]
+  assert 930 <= sum(each.low <= a / (a + b) <= each.high for each in found) <= 970
 
 
 def test_pass_at_k_against_enumeration():
@@ -106,7 +110,7 @@ def test_cons_at_k():
   answers = [["1", "2", "2.0"], ["3", "3", "1"], [None, None, None], ["5", "4", None]]
   result = cons_at_k(answers, ["2", "1", "7", "5"], same_number)
   assert (result.mean, result.questions, result.samples) == (0.5, 4, 12)
-  assert (result.low, result.high) == pytest.approx(wilson(0.5, 4))
+  assert (result.low, result.high) == pytest.approx(jeffreys(2, 4), abs=0.02)
   with pytest.raises(InputError, match="4 questions with 1 gold"):
     cons_at_k(answers, ["2"], same_number)
 
@@ -134,3 +138,40 @@ def test_a_mean_score_by_hand():
   for shape in ((1, 4), (3, 0), (3,)):
     with pytest.raises(InputError, match="at least two questions"):
       mean_score(np.zeros(shape))
+
+
+def numpy_pass_at_k(correct, k):
+  """1 - C(n - c, k) / C(n, k) as the product over i of 1 - k / i, i from n - c + 1 to n (Chen et al. 2021, figure 3)."""
+  n = correct.shape[1]
+  return np.mean([1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1)) if n - c >= k else 1.0 for c in correct.sum(axis=1)])
+
+
+def test_pass_at_k_against_a_product_in_numpy():
+  correct = np.random.default_rng(0).random((50, 64)) < np.random.default_rng(1).random((50, 1))
+  for k in (1, 2, 7, 32, 64):
+    assert pass_at_k(correct, k).mean == pytest.approx(numpy_pass_at_k(correct, k), abs=1e-12)
+
+
+def test_cons_at_k_against_counting_in_numpy():
+  rng = np.random.default_rng(0)
+  answers = rng.integers(0, 4, (200, 9))
+  votes = np.array([np.bincount(row, minlength=4) for row in answers])
+  first = np.array([[list(row).index(value) if value in row else 9 for value in range(4)] for row in answers])
+  winners = np.lexsort((first, -votes), axis=1)[:, 0]  # most votes, then whoever came first
+  found = cons_at_k([[str(a) for a in row] for row in answers], ["2"] * 200, same_number)
+  assert found.mean == np.mean(winners == 2)
+
+
+def test_a_ratio_of_equal_totals_is_a_share_and_of_others_its_own():
+  equal, shares = ratio([1, 0, 2], [2, 2, 2]), pass_at_1(np.array([[1, 0], [0, 0], [1, 1]]))
+  assert (equal.mean, equal.low, equal.high) == pytest.approx((shares.mean, shares.low, shares.high))
+  rng = np.random.default_rng(0)
+  total = rng.integers(1, 5, 400)
+  counted = rng.binomial(total, 0.7)
+  found = ratio(counted, total)
+  error = np.std(counted - found.mean * total, ddof=1) / total.mean() / 20  # to first order (Cochran 1977, section 6.3)
+  assert found.mean == counted.sum() / total.sum() and (found.questions, found.samples) == (400, total.sum())
+  assert (found.low, found.high) == pytest.approx((found.mean - 1.96 * error, found.mean + 1.96 * error), abs=error / 8)
+  for counted, total in (([1], [0]), ([3], [2]), ([-1], [2]), ([1, 1], [2]), ([], [])):
+    with pytest.raises(InputError, match="ratio"):
+      ratio(counted, total)

@@ -284,6 +284,74 @@ def test_the_margin_explains_draws_and_would_not_explain_others(warm):
   assert drawn.tolist() == episode.tokens.tolist() and np.median(margins) > 1e-4
 
 
+# Sessions: pieces, joining, leaving
+
+
+def session(decoding, longest=None):
+  """An open session and what its pieces were, by (question, sample)."""
+  mesh = one_device()
+  sampler = Sampler(EVERYTHING, Compute(), mesh, WARM, STOPS, decoding)
+  with jax.set_mesh(mesh):
+    return sampler.open(sampler.weights(random_params(EVERYTHING, mesh)), jax.random.key(0), longest)
+
+
+def read(opened, between=lambda number: None):
+  """The pieces of a session by request, until nothing is left; between: called after each list of pieces."""
+  found, number = {}, 0
+  with jax.set_mesh(one_device()):
+    for pieces in opened.pieces():
+      for piece in pieces:
+        found.setdefault((piece.request.question_id, piece.request.sample), []).append(piece)
+      between(number)
+      number += 1
+  return found
+
+
+def assert_whole(pieces, expected):
+  """Each response's pieces are its episode, which comes with the last of them."""
+  assert_same({name: some[-1].episode for name, some in pieces.items()}, expected)
+  for name, some in pieces.items():
+    assert [p.episode is None for p in some] == [True] * (len(some) - 1) + [False] and all(len(p.tokens) for p in some)
+    np.testing.assert_array_equal(np.concatenate([p.tokens for p in some]), expected[name].tokens)
+    np.testing.assert_array_equal(np.concatenate([p.logprobs for p in some]), some[-1].episode.logprobs)
+
+
+@pytest.mark.parametrize("decoding", [SMALL, replace(SMALL, cache_tokens=96)], ids=["dense", "paged"])
+def test_requests_that_join_later_are_sampled_as_if_they_had_been_there(warm, decoding):
+  opened, asked = session(decoding, longest=28), requests()
+  opened.add(asked[:7])
+  found = read(opened, lambda number: opened.add(asked[7 + 3 * number:10 + 3 * number]))
+  opened.add(asked[len(found):])  # whatever had not joined when all others had ended
+  assert_whole({**found, **read(opened)}, warm)
+
+
+@pytest.mark.parametrize("decoding", [SMALL, replace(SMALL, cache_tokens=96)], ids=["dense", "paged"])
+def test_a_cancelled_request_leaves_the_others_alone(warm, decoding):
+  opened, asked = session(decoding, longest=28), requests()
+  opened.add(asked)
+  gone = [asked[0], asked[9], asked[-1]]  # decoding, or waiting
+
+  def cancel(number):
+    if number == 0:
+      for request in gone:
+        opened.cancel(request)
+  found = read(opened, cancel)
+  names = {(r.question_id, r.sample) for r in gone}
+  assert not any(found[name][-1].episode for name in names & found.keys())
+  assert_whole({name: some for name, some in found.items() if name not in names},
+               {name: episode for name, episode in warm.items() if name not in names})
+  opened.cancel(asked[0])
+  opened.add(gone)  # asked again, it is what it would have been
+  assert_whole(read(opened), {name: warm[name] for name in names})
+
+
+def test_a_session_refuses_what_is_too_long_for_it_and_adds_nothing():
+  opened = session(SMALL, longest=20)
+  with pytest.raises(InputError, match="most tokens that this session takes are 20"):
+    opened.add([Request(1, 0, (1,) * 4, 16), Request(1, 1, (1,) * 5, 16)])
+  assert not opened.queue and not read(opened)
+
+
 # Bad input
 
 
