@@ -22,13 +22,15 @@ setup(
         "safetensors>=0.5",  # weights of the hub's folders
         "mpmath>=1.3",  # values of answers to more digits than a float has
         "matplotlib>=3.9",  # curves.png, and the figures of reports as SVG and PNG: no script, no build step
-        "rich>=13",  # terminal tables
+        "rich>=13",  # terminal tables, and the display of a run
         "tensorboardX>=2.6",  # tensorboard logs without TensorFlow
     ],
     extras_require={
         # math-verify beside our own verdicts, and its parser, which it leaves unpinned
         "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "math-verify>=0.9", "latex2sympy2_extended>=1.11"],
         "tpu": ["jax[tpu]>=0.10.2"],
+        "wandb": ["wandb>=0.18"],  # run --report_to wandb
+        "trackio": ["trackio>=0.10"],  # run --report_to trackio: the same, on one's own machine
         "language": ["pycld2>=0.41"],  # language consistency in other languages than Chinese and English
         "reference": ["torch==2.13.0", "transformers>=5.0"],  # live comparison with the reference implementation
     },

@@ -153,7 +153,8 @@ rl_2 = dataclasses.replace(
   general=General(
     questions=(HELPFUL, UNSAFE),
     share=Schedule({0: 0.0, 130: 0.5}),  # the last 400 of 1,700 steps: V2, section 3.2.2; the share is ours
-    models=(ModelReward("helpful", "helpful"), ModelReward("safety", "safety"))))
+    models=(ModelReward("helpful", "helpful"), ModelReward("safety", "safety")),
+    known=KnownPreference()))  # measured, never rewarded
 student_base = dataclasses.replace(base, name="student_base", start=STUDENT)
 distilled = dataclasses.replace(sft, name="distilled", start="student_base")  # SFT on the same rows: V2, B.4.3
 student_rl = dataclasses.replace(r1_zero, name="student_rl", start="student_base")
