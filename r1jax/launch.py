@@ -235,8 +235,8 @@ def _add_report(verbs) -> None:
     "rewards, KL, entropy, cost, data flow, alerts and samples. A run that is being written or was killed is shown as far "
     "as it got, and what is missing is named. Several runs are drawn over one another; those that differ in their seed only "
     "as a band.")
-  report.add_argument("runs", nargs="+", metavar="RUN", help="a run directory")
-  report.add_argument("--out", metavar="DIR", help="where to write (default: the run directory; for several runs: report)")
+  report.add_argument("runs", nargs="+", metavar="RUN", help="a run directory, or the folder of `run --seeds`")
+  report.add_argument("--out", metavar="DIR", help="where to write (default: RUN; for several: report)")
   report.add_argument("--price", type=float, default=2.0, metavar="DOLLARS",
                       help="of a chip-hour (default: 2, the paper's for an H800 hour)")
   report.add_argument("--chips", type=int, metavar="N", help="chips of runs (default: as their log says)")

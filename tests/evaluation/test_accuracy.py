@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from r1jax.errors import InputError
-from r1jax.evaluation.accuracy import cons_at_k, majority_answer, mean_score, pass_at_1, pass_at_k, wilson
+from r1jax.evaluation.accuracy import by_level, cons_at_k, majority_answer, mean_score, pass_at_1, pass_at_k, wilson
 
 
 def test_wilson_by_hand():
@@ -134,3 +134,10 @@ def test_a_mean_score_by_hand():
   for shape in ((1, 4), (3, 0), (3,)):
     with pytest.raises(InputError, match="at least two questions"):
       mean_score(np.zeros(shape))
+
+
+def test_accuracy_of_each_level_is_that_of_its_questions():
+  correct = np.array([[1, 1], [0, 0], [1, 0], [0, 1]])
+  found = by_level(["2", "1", "2", ""], correct)
+  assert {level: (of.mean, of.questions) for level, of in found.items()} == {"1": (0.0, 1), "2": (0.75, 2)}
+  assert by_level(["", ""], correct[:2]) == {}
