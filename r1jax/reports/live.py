@@ -174,10 +174,9 @@ def frame(shown: Shown, now: float, unicode: bool = True) -> Group:
   head = Table.grid(padding=(0, 2))
   head.add_row(Text(f"{shown.stage} ({shown.number} of {shown.of})", style="bold"),
                ProgressBar(total=max(shown.steps, 1), completed=shown.step, width=CURVE),
-               Text(f"step {shown.step:,} of {shown.steps:,}" if shown.steps else "preparing"),
-               Text(f"{seconds_text(now - shown.began)} so far" + (f", about {seconds_text(left)} left" if left is not None
-                                                                  else "")))
-  parts: list = [head]
+               Text(f"step {shown.step:,} of {shown.steps:,}" if shown.steps else "preparing"))
+  parts: list = [head, Text(f"{seconds_text(now - shown.began)} so far" + (
+    f", about {seconds_text(left)} left" if left is not None else ""))]
   names = _rows(shown.history)
   if names:
     table = Table.grid(padding=(0, 2))
