@@ -8,7 +8,7 @@ Whatever a rule says of a step rests on the steps up to it, but for the noise, w
 report, which sees a whole log, and the run (r1jax/reports/watch.py), which sees its beginning, find the same.
 """
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,7 +20,7 @@ LAGS = (30, 160, 640)  # steps: of sudden changes, and of slow ones
 NOISE = 4.0  # standard errors
 HOLDS = 6  # steps through which a condition has to hold
 FEW = 8  # points from which on noise can be estimated
-QUIET = 50  # steps for which a rule has not held before it is a new onset
+QUIET = 200  # steps for which a rule has not held before it is a new onset: a dozen rollouts of 16 steps
 RULE_PARTS = ("accuracy", "format", "language", "mean", "equal_groups")  # of reward/NAME: not a reward model's
 
 
@@ -65,11 +65,13 @@ class StageLog:
 
 @dataclass(frozen=True, order=True)
 class Finding:
-  """A stretch of steps in which a rule held, both ends included, and what it says of the first."""
+  """A stretch of steps in which a rule held, both ends included, and what it says of the first. since: the earliest
+  step that the first was compared with."""
 
   step: int
   last: int
   message: str
+  since: int
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,13 @@ class Rule:
   find: Callable[[StageLog], list[Finding]]
 
   def onsets(self, log: StageLog) -> list[Finding]:
-    """The stretches in which the rule held, those together that are less than QUIET steps apart."""
+    """The stretches in which the rule held. Those that are less than QUIET steps apart are one, and one that compares with
+    steps before the last onset has found the same change from farther away."""
     found: list[Finding] = []
     for new in sorted(self.find(log)):
       if found and new.step <= found[-1].last + QUIET:
-        found[-1] = Finding(found[-1].step, max(found[-1].last, new.last), found[-1].message)
-      else:
+        found[-1] = replace(found[-1], last=max(found[-1].last, new.last))
+      elif not found or new.since > found[-1].step:
         found.append(new)
     return found
 
@@ -132,10 +135,11 @@ def lasting(holds: np.ndarray, at: np.ndarray) -> np.ndarray:
   return holds & (share == 1.0) & (count > 0) & begun
 
 
-def stretches(holds: np.ndarray, at: np.ndarray, message: Callable[[int], str]) -> list[Finding]:
-  """The runs of neighbouring steps at which a condition holds. message: of the index of a run's first."""
+def stretches(holds: np.ndarray, at: np.ndarray, message: Callable[[int], str], back: int = 0) -> list[Finding]:
+  """The runs of neighbouring steps at which a condition holds. message: of the index of a run's first. back: steps that it
+  looks back."""
   edges = np.diff(np.concatenate([[False], holds, [False]]).astype(int))
-  return [Finding(int(at[i]), int(at[j - 1]), message(i)) for i, j in
+  return [Finding(int(at[i]), int(at[j - 1]), message(i), int(at[i]) - back) for i, j in
           zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True)]
 
 
@@ -169,7 +173,7 @@ def _apart(model: str, rewards: Series, guard: str, judge: Series, lag: int) -> 
   least = 0.05 if len(judge[1]) >= FEW else 0.08
   holds = (up >= np.maximum(0.1, NOISE * up_error)) & (-down >= np.maximum(least, NOISE * down_error))
   return stretches(lasting(holds, at), at, lambda i: f"{model} rose by {up[i]:.2f} while {guard} fell from {old[i]:.2f} to "
-                   f"{new[i]:.2f}.")
+                   f"{new[i]:.2f}.", lag + SPAN)
 
 
 def _length(log: StageLog) -> list[Finding]:
@@ -189,7 +193,7 @@ def _drift(log: StageLog, length: Series, accuracy: Series, limit: Series | None
   earns = _rising(accuracy, at, lag, 0.03) | _rising(log.get("reward/format"), at, lag, 0.05)
   known = ~np.isnan(change(accuracy, at, lag)[2])
   return stretches(lasting(drifts & ~earns & known, at), at, lambda i: f"mean length went from {old[i]:.0f} to {new[i]:.0f} "
-                   "tokens, accuracy did not rise.")
+                   "tokens, accuracy did not rise.", lag + SPAN)
 
 
 def _start(series: Series) -> float:
@@ -259,7 +263,7 @@ def _collapse(entropy: Series, accuracy: Series, lag: int) -> list[Finding]:
   level, _, rise, _ = change(accuracy, at, lag)
   low = (new <= 0.3 * old) & (-delta >= NOISE * error) & (level < 0.9) & ~np.isnan(rise)
   return stretches(lasting(low & ~_rising(accuracy, at, lag, 0.03), at), at, lambda i: f"entropy fell from {old[i]:.3g} to "
-                   f"{new[i]:.3g}, accuracy stays at {level[i]:.2f}.")
+                   f"{new[i]:.3g}, accuracy stays at {level[i]:.2f}.", lag + SPAN)
 
 
 def _dead_groups(log: StageLog) -> list[Finding]:

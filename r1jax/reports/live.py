@@ -229,8 +229,8 @@ def curve(values: list[float], unicode: bool = True) -> str:
 
 def _number(value: object) -> str:
   """Three digits, thousands whole; what is no number says so."""
-  if not isinstance(value, int | float):
-    return "not a number" if value is None else str(value)
+  if not isinstance(value, int | float) or not np.isfinite(value):
+    return "not a number"
   return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 

@@ -43,9 +43,11 @@ class Onsets:
     self._stage = stage
     self._series: dict[str, Points] = {}
     self._flags: dict[str, Points] = {}
-    self._held: dict[str, int] = {}  # rule -> the last step at which it is known to have held
+    self._held: dict[str, float] = {}  # rule -> the last step at which it is known to have held
+    self._told: dict[str, float] = {}  # rule -> its last onset
     for line in lines:
       self._keep(line)
+      self._told |= {name.removeprefix("alert/"): step for name, step in line.items() if name.startswith("alert/")}
     for sample in samples:
       self.sample(sample)
     self._new()
@@ -72,7 +74,9 @@ class Onsets:
     log, found = StageLog(self._stage, series, flags), []
     for rule in RULES:
       for onset in rule.onsets(log):
-        if onset.step > self._held.get(rule.name, -math.inf) + QUIET:
+        held, told = (of.get(rule.name, -math.inf) for of in (self._held, self._told))
+        if onset.step > held + QUIET and onset.since > told:
           found.append(Alert(rule.name, self._stage, onset.step, onset.message))
-        self._held[rule.name] = max(onset.last, self._held.get(rule.name, onset.last))
+          self._told[rule.name] = onset.step
+        self._held[rule.name] = max(onset.last, held)
     return found

@@ -96,8 +96,9 @@ def test_a_condition_has_to_hold_for_six_steps():
 
 
 def test_what_begins_again_after_a_quiet_time_is_an_onset_of_its_own():
-  log, samples = logs.healthy(0, kind="flat")
+  log, samples = logs.healthy(0, steps=400, kind="flat")
   broken = (log["step"] >= 60) & (log["step"] < 80)
-  for again, expected in ((79 + 19 + QUIET, [60]), (79 + 19 + QUIET + 1, [60, 149])):  # twenty steps still have the last one
+  over = 79 + 19  # twenty steps still have the last one
+  for again, expected in ((over + QUIET, [60]), (over + QUIET + 1, [60, over + QUIET + 1])):
     log["verifier/crashed"] = np.where(broken | (log["step"] >= again), 6_000.0, 0.0)
     assert [(a.rule, a.step) for a in alerts(stage_log(log, samples))] == [("verifier", step) for step in expected]

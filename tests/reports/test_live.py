@@ -120,6 +120,7 @@ SCRIPT = """
 import os, signal, sys, time
 from r1jax.reports.live import terminal
 from r1jax.reports.watch import Watch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would this
 with terminal() as view:
   watch = Watch([view])
   watch.enter("rl", 1, 1)

@@ -54,10 +54,10 @@ def test_nothing_is_told_of_the_runs_of_this_repository(file):
 
 
 def test_a_failure_that_comes_back_is_told_again():
-  log, samples = logs.healthy(0, kind="flat")
+  log, samples = logs.healthy(0, steps=400, kind="flat")
   broken = (log["step"] >= 60) & (log["step"] < 80) | (log["step"] >= 80 + 20 + QUIET)
   log["verifier/crashed"] = np.where(broken, 6_000.0, 0.0)
-  assert told(log, samples) == [(60, "verifier", 60), (150, "verifier", 150)]
+  assert told(log, samples) == [(60, "verifier", 60), (300, "verifier", 300)]
 
 
 def test_a_resumed_run_tells_what_the_uninterrupted_one_tells():
