@@ -20,6 +20,7 @@ LAGS = (30, 160, 640)  # steps: of sudden changes, and of slow ones
 NOISE = 4.0  # standard errors
 HOLDS = 6  # steps through which a condition has to hold
 FEW = 8  # points from which on noise can be estimated
+POINTS = 8  # rollouts that a stretch of SPAN steps has to hold where two noisy series are compared
 QUIET = 200  # steps for which a rule has not held before it is a new onset: a dozen rollouts of 16 steps
 RULE_PARTS = ("accuracy", "format", "language", "mean", "equal_groups")  # of reward/NAME: not a reward model's
 
@@ -121,10 +122,11 @@ def noise(series: Series) -> float:
   return 0.0 if len(values) < FEW else float(1.4826 * np.median(np.abs(np.diff(values))) / np.sqrt(2))
 
 
-def change(series: Series, at: np.ndarray, lag: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def change(series: Series, at: np.ndarray, lag: int,
+           span: int = SPAN) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
   """(recent mean, earlier mean, difference, its standard error) at each step; NaN where a window is empty."""
   recent, n = window(series, at, 0, RECENT)
-  earlier, m = window(series, at, lag, SPAN)
+  earlier, m = window(series, at, lag, span)
   return recent, earlier, recent - earlier, noise(series) * np.sqrt(1 / np.maximum(n, 1) + 1 / np.maximum(m, 1))
 
 
@@ -166,14 +168,15 @@ def _hacking(log: StageLog) -> list[Finding]:
 
 
 def _apart(model: str, rewards: Series, guard: str, judge: Series, lag: int) -> list[Finding]:
-  """Where the one rises and the other falls."""
+  """Where the one rises and the other falls. Of few rollouts in SPAN steps the mean would be noise: they take POINTS."""
   at = np.union1d(rewards[0], judge[0])
-  _, _, up, up_error = change(rewards, at, lag)
-  new, old, down, down_error = change(judge, at, lag)
+  span = max(SPAN, POINTS * int(np.median(np.diff(at)))) if len(at) > 1 else SPAN
+  _, _, up, up_error = change(rewards, at, lag, span)
+  new, old, down, down_error = change(judge, at, lag, span)
   least = 0.05 if len(judge[1]) >= FEW else 0.08
   holds = (up >= np.maximum(0.1, NOISE * up_error)) & (-down >= np.maximum(least, NOISE * down_error))
   return stretches(lasting(holds, at), at, lambda i: f"{model} rose by {up[i]:.2f} while {guard} fell from {old[i]:.2f} to "
-                   f"{new[i]:.2f}.", lag + SPAN)
+                   f"{new[i]:.2f}.", lag + span)
 
 
 def _length(log: StageLog) -> list[Finding]:

@@ -8,7 +8,7 @@ import numpy as np
 from r1jax.reports.alerts import LAGS, QUIET, RECENT, RULES, SPAN, Alert, StageLog, flags_of
 from r1jax.reports.run import Series
 
-KEPT = max(LAGS) + SPAN + RECENT + QUIET  # steps that a rule may look back, and those of a stretch that is over
+KEPT = max(LAGS) + 5 * SPAN + RECENT + QUIET  # steps that a rule may look back, and those of a stretch that is over
 START = 10  # steps at a stage's beginning that are kept, since rules compare with them
 SPARE = 256  # points that may be left over before they are thrown away
 

@@ -42,7 +42,7 @@ def test_one_sample_has_no_majority_and_programs_have_none():
 
 def test_the_true_preference_is_that_of_the_world():
   known = KnownPreference()
-  ask = next(q for q in requests(0, 50, HELPFUL) if q.text.startswith("name 2 fruit") and "with" not in q.text)
+  ask = next(q for q in requests(0, 200, HELPFUL) if q.text == "name 2 fruit")
   refuse = requests(0, 1, SAFETY)[0]
 
   def response(text: str, truncated: bool = False) -> Sample:
