@@ -23,7 +23,7 @@ setup(
         "jinja2>=3.1",  # chat templates of the hub's folders, rendered as transformers renders them
         "mpmath>=1.3",  # values of answers to more digits than a float has
         "matplotlib>=3.9",  # curves.png, and the figures of reports as SVG and PNG: no script, no build step
-        "rich>=13",  # terminal tables
+        "rich>=13",  # terminal tables, and the display of a run
         "tensorboardX>=2.6",  # tensorboard logs without TensorFlow
     ],
     extras_require={
@@ -32,6 +32,8 @@ setup(
                  "nltk>=3.9.1", "langdetect>=1.0.9"],
         "ifeval": ["nltk>=3.9.1", "langdetect>=1.0.9"],  # sentences, words and languages as IFEval's own checks tell them
         "tpu": ["jax[tpu]>=0.10.2"],
+        "wandb": ["wandb>=0.18"],  # run --report_to wandb
+        "trackio": ["trackio>=0.10"],  # run --report_to trackio: the same, on one's own machine
         "language": ["pycld2>=0.41"],  # language consistency in other languages than Chinese and English
         "reference": ["torch==2.13.0", "transformers>=5.0"],  # live comparison with the reference implementation
     },

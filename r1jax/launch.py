@@ -50,7 +50,7 @@ def _pairs(settings: list[str]) -> list[tuple[str, str]]:
 
 
 def _run(args) -> int:
-  """1 where --seeds found a claim that does not hold, otherwise 0."""
+  """1 where --seeds found a claim that does not hold, 130 after Ctrl-C, otherwise 0."""
   began = time.time()  # before the imports, which take seconds
   from r1jax.stages.runner import run_experiment
 
@@ -58,13 +58,19 @@ def _run(args) -> int:
   if args.seeds is not None:
     return _run_seeds(args, experiment)
   run_dir = Path(args.run_dir or Path("runs") / (experiment.name + ("_smoke" if args.smoke else "")))
-  summary = run_experiment(experiment, run_dir, args.stage, args.reuse and Path(args.reuse), began)
+  try:
+    summary = run_experiment(experiment, run_dir, args.stage, args.reuse and Path(args.reuse), began, args.report_to)
+  except KeyboardInterrupt:
+    print(f"interrupted; the same command goes on from the last checkpoint in {run_dir}", file=sys.stderr)
+    return 130  # as a shell has it for SIGINT
   for name, stage in summary["stages"].items():
     before, after = stage.get("before", {}), stage["after"]
     numbers = {k: (before[k], after[k]) for k in ("eval/pass_at_1", "eval/length", "eval/format") if k in before}
     made = f"{stage['rows']} rows" if "rows" in stage else f"{stage['steps']} steps"
     print(f"{name}: {made} in {stage['seconds']:.0f} s" + "".join(
       f", {k.removeprefix('eval/')} {a:.3g} -> {b:.3g}" for k, (a, b) in numbers.items()))
+    for alert in stage.get("alerts", ()):
+      print(f"  alert at step {alert['step']}: {alert['message']}")
   for table in sorted(run_dir.glob("*.md")):
     print(f"table:   {table}")
   print(f"summary: {run_dir / 'summary.json'}")
@@ -75,6 +81,7 @@ def _run(args) -> int:
 
 def _run_seeds(args, experiment) -> int:
   """The run of every seed, as processes; 1 where one failed or a claim does not hold."""
+  from r1jax.reports.tracker import check_tracker
   from r1jax.seeds import run_seeds, seeds_of
   from r1jax.stages.runner import check_run
 
@@ -83,8 +90,11 @@ def _run_seeds(args, experiment) -> int:
   seeds = seeds_of(args.seeds)
   check_run(experiment)
   folder = Path(args.run_dir or Path("runs") / f"{experiment.name}_seeds")
+  if args.report_to is not None:
+    check_tracker(args.report_to)
   settings = (text for setting in args.set for text in ("--set", setting))
-  passed = [args.experiment, *(["--smoke"] if args.smoke else []), *settings]
+  passed = [args.experiment, *(["--smoke"] if args.smoke else []), *settings,
+            *(["--report_to", args.report_to] if args.report_to else [])]
   holds = run_seeds(experiment, passed, seeds, folder, args.at_once, args.reuse and Path(args.reuse))
   print((folder / "seeds.md").read_text(encoding="utf-8").partition("| measurement |")[0].rstrip())
   print(f"table:   {folder / 'seeds.md'}")
@@ -195,12 +205,14 @@ def _parser() -> argparse.ArgumentParser:
     description="Runs the stages of an experiment file in order. A run directory that exists is resumed where it stood: "
     "finished stages are skipped, the half-finished one goes on from its newest checkpoint. Writes config.json, "
     "metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/, datasets/, processes.jsonl, curves.png and summary.json into "
-    "the run directory.")
+    "the run directory. On a terminal it shows the stage, its metrics, a sample and the time left; elsewhere, plain lines.")
   _add_experiment(run)
   run.add_argument("--stage", help="stop after this stage")
   run.add_argument("--run_dir", help="where the run is kept (default: runs/NAME)")
   run.add_argument("--reuse", metavar="RUN_DIR",
                    help="take over the stages that another run has finished with the same configs, places and inputs")
+  run.add_argument("--report_to", metavar="TRACKER",
+                   help="log to wandb or trackio too; TensorBoard files are always written")
   run.add_argument("--seeds", metavar="SEEDS", help="run these seeds, such as 101-105, each in RUN_DIR/seed_N, and write "
                    "one table over them, RUN_DIR/seeds.md; exit with status 1 unless every claim holds on each")
   run.add_argument("--at_once", type=int, default=1, metavar="N",
@@ -255,8 +267,8 @@ def _add_report(verbs) -> None:
     "rewards, KL, entropy, cost, data flow, alerts and samples. A run that is being written or was killed is shown as far "
     "as it got, and what is missing is named. Several runs are drawn over one another; those that differ in their seed only "
     "as a band.")
-  report.add_argument("runs", nargs="+", metavar="RUN", help="a run directory")
-  report.add_argument("--out", metavar="DIR", help="where to write (default: the run directory; for several runs: report)")
+  report.add_argument("runs", nargs="+", metavar="RUN", help="a run directory, or the folder of `run --seeds`")
+  report.add_argument("--out", metavar="DIR", help="where to write (default: RUN; for several: report)")
   report.add_argument("--price", type=float, default=2.0, metavar="DOLLARS",
                       help="of a chip-hour (default: 2, the paper's for an H800 hour)")
   report.add_argument("--chips", type=int, metavar="N", help="chips of runs (default: as their log says)")

@@ -111,7 +111,8 @@ def chains(seed: int, count: int, **fields) -> list[Question]:
 
 
 def generate(spec: ArithmeticSpec, seed: int, count: int) -> list[Question]:
-  """The first `count` different questions of a seed, of both splits (questions.split_of tells which).
+  """The first `count` different questions of a seed, of both splits (questions.split_of tells which). Their level is how
+  many numbers they have.
 
   Raises InputError when the world has too few different questions for `count`.
   """
@@ -120,7 +121,7 @@ def generate(spec: ArithmeticSpec, seed: int, count: int) -> list[Question]:
     text = draw_chain(spec, random.Random(f"question/{seed}/{index}"))
     index += 1
     if text not in found:
-      found[text] = Question(id=f"chain:{text.replace(' ', '')}", text=text, answer=answer_of(text))
+      found[text] = Question(id=f"chain:{text.replace(' ', '')}", text=text, answer=answer_of(text), level=terms_of(text))
       last_new = index
     elif index - last_new > 1000:
       raise InputError(f"generate: count={count}", f"only {len(found)} different questions were found",
@@ -158,6 +159,11 @@ def steps_of(text: str) -> list[tuple[str, str]]:
   """The (sign, number) of each number after the first."""
   words = text.split()
   return list(zip(words[1::2], words[2::2], strict=True))
+
+
+def terms_of(text: str) -> str:
+  """How many numbers a chain has."""
+  return str(1 + len(steps_of(text)))
 
 
 def answer_of(text: str) -> str:

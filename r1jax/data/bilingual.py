@@ -13,7 +13,7 @@ import dataclasses
 import random
 
 from r1jax.data import requests
-from r1jax.data.arithmetic import ANSWER, THINK, ArithmeticSpec, answer_of, draw_chain, slipped, steps_of
+from r1jax.data.arithmetic import ANSWER, THINK, ArithmeticSpec, answer_of, draw_chain, slipped, steps_of, terms_of
 from r1jax.data.questions import TRAIN, Question, split_of
 from r1jax.errors import InputError
 
@@ -95,7 +95,8 @@ def glossary() -> tuple[tuple[str, str], ...]:
 
 
 def bilingual_chains(seed: int, count: int, **fields) -> list[Question]:
-  """`count` distinct questions about sums, every other one in Chinese characters; fields: those of ArithmeticSpec."""
+  """`count` distinct questions about sums, every other one in Chinese characters; fields: those of ArithmeticSpec. Their
+  level is how many numbers they have."""
   spec, found, index, last_new = ArithmeticSpec(**fields), {}, 0, 0
   while len(found) < count:
     chain = draw_chain(spec, random.Random(f"bilingual question/{seed}/{index}"))
@@ -104,7 +105,7 @@ def bilingual_chains(seed: int, count: int, **fields) -> list[Question]:
     index += 1
     if text not in found:
       found[text] = Question(id=f"chain:{language}:{chain.replace(' ', '')}", text=text, answer=answer_of(chain),
-                             language=language)
+                             language=language, level=terms_of(chain))
       last_new = index
     elif index - last_new > 1000:
       raise InputError(f"bilingual_chains: count={count}", f"only {len(found)} different questions were found",

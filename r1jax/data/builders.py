@@ -40,6 +40,7 @@ GENERATORS: dict[str, Callable[..., Sequence[Question]]] = {
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Question))
 GROUPED_DIGITS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+LEVEL = re.compile(r"\Alevel\s+", re.IGNORECASE)  # "Level 5"
 CHANGED = "the file changed while it was being read"
 
 
@@ -67,7 +68,7 @@ class SourceConfig(tfds.core.BuilderConfig):
 class _QuestionsBuilder(tfds.core.GeneratorBasedBuilder):
   """Writes the questions of `_questions` into the splits that questions.split_of gives."""
 
-  VERSION = tfds.core.Version("2.0.0")  # of the splits' rule
+  VERSION = tfds.core.Version("3.0.0")  # of the splits' rule and the fields
 
   @abc.abstractmethod
   def _questions(self) -> Sequence[Question]:
@@ -236,7 +237,9 @@ def _parse_row(line: str, number: int, source: Jsonl) -> Question:
     answer = matches[-1].strip()
   if source.remove_commas:
     answer = GROUPED_DIGITS.sub(lambda match: match[0].replace(",", ""), answer)
-  return Question(f"{_label(source)}:{number}", text, answer, source.kind, source.language)
+  level = "" if source.level_field is None else _text_field(row, source.level_field, "level_field", where)
+  level = LEVEL.sub("", level).replace("/", "-")  # names of metrics are made of it
+  return Question(f"{_label(source)}:{number}", text, answer, source.kind, source.language, level)
 
 
 def _text_field(row: dict, name: str, option: str, where: str) -> str:

@@ -18,7 +18,7 @@ OPERATORS = "+-*/"
 def sums(
   seed: int, count: int, min_terms: int = 2, max_terms: int = 4, max_number: int = 99, operators: str = "+-"
 ) -> list[Question]:
-  """Word-free sums, "What is 12 + 7 - 3?", answer "16".
+  """Word-free sums, "What is 12 + 7 - 3?", answer "16", level "3", which is how many numbers it has.
 
   Args:
     seed, count: see the module.
@@ -36,11 +36,11 @@ def sums(
     operators and set(operators) <= set("+-*"), "sums.operators", repr(operators), 'Give some of "+-*"'
   )
 
-  def draw(rng: random.Random) -> tuple[str, str]:
+  def draw(rng: random.Random) -> tuple[str, str, str]:
     numbers = [rng.randint(1, max_number) for _ in range(rng.randint(min_terms, max_terms))]
     places = [rng.choice(operators) for _ in numbers[1:]]
     rest = (f" {operator} {number}" for operator, number in zip(places, numbers[1:], strict=True))
-    return f"What is {numbers[0]}{''.join(rest)}?", str(_evaluate_sum(numbers, places))
+    return f"What is {numbers[0]}{''.join(rest)}?", str(_evaluate_sum(numbers, places)), str(len(numbers))
 
   return distinct("sums", draw, seed, count, kind="maths")
 
@@ -58,7 +58,8 @@ def countdown(
   Each problem has a solution that uses every number once: the target is made by combining the numbers. The
   numbers are shown in order of size, so that one problem has one text.
 
-  The answer is what the verifier of puzzles wants to know, {"puzzle": "countdown", "numbers", "target", "use": "all"}.
+  The answer is what the verifier of puzzles wants to know, {"puzzle": "countdown", "numbers", "target", "use": "all"}; the
+  level is how many numbers there are.
 
   Args:
     seed, count: see the module.
@@ -79,7 +80,7 @@ def countdown(
   _require(max_number >= 1, "countdown.max_number", max_number, "Give at least 1")
   _require(max_target >= 1, "countdown.max_target", max_target, "Give at least 1")
 
-  def draw(rng: random.Random) -> tuple[str, str] | None:
+  def draw(rng: random.Random) -> tuple[str, str, str] | None:
     numbers = [rng.randint(1, max_number) for _ in range(rng.randint(min_numbers, max_numbers))]
     target = _combine(numbers, rng)
     if target.denominator != 1 or not 1 <= target <= max_target or target in numbers:
@@ -89,7 +90,7 @@ def countdown(
       "Use each number exactly once, with the operations +, -, * and /."
     )
     puzzle = {"puzzle": "countdown", "numbers": sorted(numbers), "target": int(target), "use": "all"}
-    return text, json.dumps(puzzle)
+    return text, json.dumps(puzzle), str(len(numbers))
 
   return distinct("countdown", draw, seed, count, kind="logic")
 
@@ -125,9 +126,9 @@ def _combine(numbers: list[int], rng: random.Random) -> Fraction:
 
 
 def distinct(
-  name: str, draw: Callable[[random.Random], tuple[str, str] | None], seed: int, count: int, kind: str
+  name: str, draw: Callable[[random.Random], tuple[str, ...] | None], seed: int, count: int, kind: str
 ) -> list[Question]:
-  """`count` questions out of `draw` (None: that one was no good), each text once."""
+  """`count` questions out of `draw`, each text once. draw: (text, answer), or with a level behind; None: no good."""
   rng = random.Random(f"{name} {seed}")  # as text: Random(-1) is Random(1)
   seen, questions, misses = set(), [], 0
   while len(questions) < count:
@@ -143,7 +144,8 @@ def distinct(
         )
       continue
     seen.add(key)
-    questions.append(Question(f"{name}-{seed}:{len(questions)}", problem[0], problem[1], kind))
+    text, answer, *level = problem
+    questions.append(Question(f"{name}-{seed}:{len(questions)}", text, answer, kind, level=level[0] if level else ""))
   return questions
 
 

@@ -256,6 +256,8 @@ def _check_jsonl(source: Jsonl) -> None:
   for name in ("question_field", "answer_field", "kind", "language"):
     value = getattr(source, name)
     _require(isinstance(value, str) and value, source, name, "Give a name")
+  fits = source.level_field is None or isinstance(source.level_field, str) and source.level_field
+  _require(fits, source, "level_field", "Give the name of a field, or None")
   _check_held_out(source)
   fits = source.max_rows is None or (_is_int(source.max_rows) and source.max_rows >= 1)
   _require(fits, source, "max_rows", "Give at least 1, or None for all")

@@ -27,6 +27,7 @@ class Question:
     kind: what sort of check the answer wants: "maths", "choice", "logic" or "code"; or the reward model that scores
       responses: "helpful" or "safety".
     language: ISO 639-1 code of the question.
+    level: how difficult it is, by which accuracy is told apart ("5"); "" where the source does not say.
   """
 
   id: str
@@ -34,6 +35,7 @@ class Question:
   answer: str
   kind: str = "maths"
   language: str = "en"
+  level: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Jsonl:
     unusable: what is done with a gold answer that nothing could be compared with (no mathematics, a sentence, "N/A").
       "refuse": a run that judges by it says so, with counts and lines, and does not start. "drop": left out and counted.
     kind, language: copied into every Question.
+    level_field: the field that holds the level (text or a number; "Level 5" becomes "5"), MATH's "level". None: no levels.
   """
 
   path: str | os.PathLike[str]
@@ -67,6 +70,7 @@ class Jsonl:
   language: str = "en"
   remove_commas: bool = False
   unusable: str = "refuse"
+  level_field: str | None = None
 
 
 @dataclass(frozen=True)

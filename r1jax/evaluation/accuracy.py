@@ -122,6 +122,15 @@ def cons_at_k(
   return _estimate(correct[:, 0], samples=sum(len(sampled) for sampled in answers))
 
 
+def by_level(levels: Sequence[str], correct: np.ndarray) -> dict[str, Accuracy]:
+  """pass@1 of the questions of each level, in the order of the levels; questions without one ("") are left out.
+
+  levels: one a question. correct: [questions, k], each 0 or 1.
+  """
+  correct = _checked(correct)
+  return {level: pass_at_1(correct[[found == level for found in levels]]) for level in sorted(set(levels) - {""})}
+
+
 def majority_answer(answers: Sequence[str | None], equal: Callable[[str, str], bool]) -> str | None:
   """The most frequent answer, counting equal ones together; of a tie, the one seen first. None does not vote.
 

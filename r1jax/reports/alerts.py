@@ -3,9 +3,12 @@
 A rule compares the mean of the last RECENT steps with that of the SPAN steps that ended a lag earlier. A change counts when
 it exceeds both a size of its own and NOISE standard errors, which are estimated from the differences of neighbours: rewards
 of small batches are noisy, and an alert that cries wolf is switched off. All thresholds are ours.
+
+Whatever a rule says of a step rests on the steps up to it, but for the noise, which is estimated from all there is. So the
+report, which sees a whole log, and the run (r1jax/reports/watch.py), which sees its beginning, find the same.
 """
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,16 +20,36 @@ LAGS = (30, 160, 640)  # steps: of sudden changes, and of slow ones
 NOISE = 4.0  # standard errors
 HOLDS = 6  # steps through which a condition has to hold
 FEW = 8  # points from which on noise can be estimated
+POINTS = 8  # rollouts that a stretch of SPAN steps has to hold where two noisy series are compared
+QUIET = 200  # steps for which a rule has not held before it is a new onset: a dozen rollouts of 16 steps
 RULE_PARTS = ("accuracy", "format", "language", "mean", "equal_groups")  # of reward/NAME: not a reward model's
+
+
+FLAGS: dict[str, Callable[[dict], bool]] = {  # what is told of a sample by its text
+  "repetition": lambda sample: is_repetitive(sample["response"]),
+  "language": lambda sample: leaves_language(str(sample.get("question", "")), sample["response"]),
+}
+
+
+def flags_of(sample: dict) -> dict[str, float]:
+  """1 or 0 for each of FLAGS; nothing for a line without a text."""
+  return {name: float(flag(sample)) for name, flag in FLAGS.items()} if isinstance(sample.get("response"), str) else {}
 
 
 @dataclass(frozen=True)
 class StageLog:
-  """What rules look at. samples: rows of samples.jsonl, by step."""
+  """What rules look at. flags: of FLAGS, one point for each sample, by step."""
 
   stage: str
   series: dict[str, Series]
-  samples: list[dict] = field(default_factory=list)
+  flags: dict[str, Series] = field(default_factory=dict)
+
+  @classmethod
+  def of(cls, stage: str, series: dict[str, Series], samples: Iterable[dict]) -> "StageLog":
+    """samples: rows of samples.jsonl, by step."""
+    found = [(sample["step"], flags) for sample in samples if (flags := flags_of(sample))]
+    steps = np.array([step for step, _ in found])
+    return cls(stage, series, {name: (steps, np.array([f[name] for _, f in found])) for name in FLAGS} if found else {})
 
   def get(self, name: str) -> Series | None:
     """A series without its gaps; None where nothing is left."""
@@ -41,9 +64,20 @@ class StageLog:
     return self.get("reward/accuracy") or self.get("eval/pass_at_1")
 
 
+@dataclass(frozen=True, order=True)
+class Finding:
+  """A stretch of steps in which a rule held, both ends included, and what it says of the first. since: the earliest
+  step that the first was compared with."""
+
+  step: int
+  last: int
+  message: str
+  since: int
+
+
 @dataclass(frozen=True)
 class Alert:
-  """One finding. step: the first at which the rule held."""
+  """One onset. step: the first at which the rule held."""
 
   rule: str
   stage: str
@@ -53,13 +87,24 @@ class Alert:
 
 @dataclass(frozen=True)
 class Rule:
-  """An alert's definition, in words that name its thresholds, and what to do. find: (step, message), or None."""
+  """An alert's definition, in words that name its thresholds, and what to do. find: every stretch, in any order."""
 
   name: str
   title: str
   definition: str
   action: str
-  find: Callable[[StageLog], tuple[int, str] | None]
+  find: Callable[[StageLog], list[Finding]]
+
+  def onsets(self, log: StageLog) -> list[Finding]:
+    """The stretches in which the rule held. Those that are less than QUIET steps apart are one, and one that compares with
+    steps before the last onset has found the same change from farther away."""
+    found: list[Finding] = []
+    for new in sorted(self.find(log)):
+      if found and new.step <= found[-1].last + QUIET:
+        found[-1] = replace(found[-1], last=max(found[-1].last, new.last))
+      elif not found or new.since > found[-1].step:
+        found.append(new)
+    return found
 
 
 def window(series: Series, at: np.ndarray, lag: int, span: int) -> tuple[np.ndarray, np.ndarray]:
@@ -77,19 +122,27 @@ def noise(series: Series) -> float:
   return 0.0 if len(values) < FEW else float(1.4826 * np.median(np.abs(np.diff(values))) / np.sqrt(2))
 
 
-def change(series: Series, at: np.ndarray, lag: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def change(series: Series, at: np.ndarray, lag: int,
+           span: int = SPAN) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
   """(recent mean, earlier mean, difference, its standard error) at each step; NaN where a window is empty."""
   recent, n = window(series, at, 0, RECENT)
-  earlier, m = window(series, at, lag, SPAN)
+  earlier, m = window(series, at, lag, span)
   return recent, earlier, recent - earlier, noise(series) * np.sqrt(1 / np.maximum(n, 1) + 1 / np.maximum(m, 1))
 
 
-def first(holds: np.ndarray, at: np.ndarray) -> int | None:
-  """The index of the first step at which a condition holds and has held for HOLDS steps."""
+def lasting(holds: np.ndarray, at: np.ndarray) -> np.ndarray:
+  """Where a condition holds and has held for HOLDS steps."""
   share, count = window((at, holds.astype(float)), at, 0, HOLDS)
   begun = at - at[0] >= HOLDS if len(at) else holds
-  found = np.flatnonzero(holds & (share == 1.0) & (count > 0) & begun)
-  return int(found[0]) if len(found) else None
+  return holds & (share == 1.0) & (count > 0) & begun
+
+
+def stretches(holds: np.ndarray, at: np.ndarray, message: Callable[[int], str], back: int = 0) -> list[Finding]:
+  """The runs of neighbouring steps at which a condition holds. message: of the index of a run's first. back: steps that it
+  looks back."""
+  edges = np.diff(np.concatenate([[False], holds, [False]]).astype(int))
+  return [Finding(int(at[i]), int(at[j - 1]), message(i), int(at[i]) - back) for i, j in
+          zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True)]
 
 
 def _rising(series: Series | None, at: np.ndarray, lag: int, least: float) -> np.ndarray:
@@ -100,7 +153,7 @@ def _rising(series: Series | None, at: np.ndarray, lag: int, least: float) -> np
   return delta >= np.maximum(least, error)
 
 
-def _hacking(log: StageLog) -> tuple[int, str] | None:
+def _hacking(log: StageLog) -> list[Finding]:
   found = []
   guards = [n for n in log.series if n in ("reward/accuracy", "eval/pass_at_1", "eval/helpfulness") or n.startswith("true/")]
   models = [n for n in log.series if n.startswith("reward/") and n.removeprefix("reward/") not in RULE_PARTS]
@@ -108,36 +161,42 @@ def _hacking(log: StageLog) -> tuple[int, str] | None:
     rewards = log.get(model)
     for guard in guards:
       judge = log.get(guard)
-      if rewards is None or judge is None:
-        continue
-      at = np.union1d(rewards[0], judge[0])
-      for lag in LAGS:
-        _, _, up, up_error = change(rewards, at, lag)
-        new, old, down, down_error = change(judge, at, lag)
-        least = 0.05 if len(judge[1]) >= FEW else 0.08
-        i = first((up >= np.maximum(0.1, NOISE * up_error)) & (-down >= np.maximum(least, NOISE * down_error)), at)
-        if i is not None:
-          found.append((int(at[i]), f"{model} rose by {up[i]:.2f} while {guard} fell from {old[i]:.2f} to {new[i]:.2f}."))
-  return min(found, default=None)
+      if rewards is not None and judge is not None:
+        for lag in LAGS:
+          found += _apart(model, rewards, guard, judge, lag)
+  return found
 
 
-def _length(log: StageLog) -> tuple[int, str] | None:
+def _apart(model: str, rewards: Series, guard: str, judge: Series, lag: int) -> list[Finding]:
+  """Where the one rises and the other falls. Of few rollouts in SPAN steps the mean would be noise: they take POINTS."""
+  at = np.union1d(rewards[0], judge[0])
+  span = max(SPAN, POINTS * int(np.median(np.diff(at)))) if len(at) > 1 else SPAN
+  _, _, up, up_error = change(rewards, at, lag, span)
+  new, old, down, down_error = change(judge, at, lag, span)
+  least = 0.05 if len(judge[1]) >= FEW else 0.08
+  holds = (up >= np.maximum(0.1, NOISE * up_error)) & (-down >= np.maximum(least, NOISE * down_error))
+  return stretches(lasting(holds, at), at, lambda i: f"{model} rose by {up[i]:.2f} while {guard} fell from {old[i]:.2f} to "
+                   f"{new[i]:.2f}.", lag + span)
+
+
+def _length(log: StageLog) -> list[Finding]:
   length, accuracy, limit = log.get("length/mean"), log.accuracy(), log.get("length/max")
-  if length is None or accuracy is None:
-    return None
-  at, found = length[0], []
+  return [] if length is None or accuracy is None else [
+    finding for lag in LAGS[:2] for finding in _drift(log, length, accuracy, limit, lag)]
+
+
+def _drift(log: StageLog, length: Series, accuracy: Series, limit: Series | None, lag: int) -> list[Finding]:
+  """Where the length has changed and nothing is gained by it."""
+  at = length[0]
   changed = limit[0][1:][np.diff(limit[1]) != 0] if limit is not None else np.array([], int)
-  for lag in LAGS[:2]:
-    new, old, delta, error = change(length, at, lag)
-    drifts = (np.abs(delta) >= 0.25 * old) & (np.abs(delta) >= NOISE * error)
-    for step in changed:  # a new limit is meant to change the length
-      drifts &= (at < step) | (at - lag - SPAN > step)
-    earns = _rising(accuracy, at, lag, 0.03) | _rising(log.get("reward/format"), at, lag, 0.05)
-    known = ~np.isnan(change(accuracy, at, lag)[2])
-    i = first(drifts & ~earns & known, at)
-    if i is not None:
-      found.append((int(at[i]), f"mean length went from {old[i]:.0f} to {new[i]:.0f} tokens, accuracy did not rise."))
-  return min(found, default=None)
+  new, old, delta, error = change(length, at, lag)
+  drifts = (np.abs(delta) >= 0.25 * old) & (np.abs(delta) >= NOISE * error)
+  for step in changed:  # a new limit is meant to change the length
+    drifts &= (at < step) | (at - lag - SPAN > step)
+  earns = _rising(accuracy, at, lag, 0.03) | _rising(log.get("reward/format"), at, lag, 0.05)
+  known = ~np.isnan(change(accuracy, at, lag)[2])
+  return stretches(lasting(drifts & ~earns & known, at), at, lambda i: f"mean length went from {old[i]:.0f} to {new[i]:.0f} "
+                   "tokens, accuracy did not rise.", lag + SPAN)
 
 
 def _start(series: Series) -> float:
@@ -146,110 +205,102 @@ def _start(series: Series) -> float:
   return float(values[:max(3, np.searchsorted(steps, steps[0] + 10))].mean())
 
 
-def _format(log: StageLog) -> tuple[int, str] | None:
+def _format(log: StageLog) -> list[Finding]:
   shape, accuracy = log.get("reward/format"), log.accuracy()
   if shape is None or accuracy is None:
-    return None
+    return []
   at, start, base = shape[0], _start(shape), _start(accuracy)
   wanted = min(start + 0.3, 0.9)
   recent, n = window(accuracy, at, 0, RECENT)
   error = noise(accuracy) / np.sqrt(np.maximum(n, 1))
   now, then = (window(shape, at, lag, RECENT)[0] for lag in (0, 20))
   learnt = (now >= wanted) & (then >= wanted) & (wanted >= start + 0.15)
-  i = first(learnt & (recent - base < np.maximum(0.03, 2 * error)) & (recent < 0.9), at)
-  return None if i is None else (int(at[i]), f"format is up from {start:.2f} to {now[i]:.2f} and stays there, accuracy is "
-                                 f"at {recent[i]:.2f} where it began ({base:.2f}).")
+  holds = learnt & (recent - base < np.maximum(0.03, 2 * error)) & (recent < 0.9)
+  return stretches(lasting(holds, at), at, lambda i: f"format is up from {start:.2f} to {now[i]:.2f} and stays there, "
+                   f"accuracy is at {recent[i]:.2f} where it began ({base:.2f}).")
 
 
-def _share(log: StageLog, flag: Callable[[dict], bool], least: float) -> tuple[int, str] | None:
+def _share(flags: Series | None, least: float) -> list[Finding]:
   """Where `least` more of the samples of 30 steps have a flag than of the stage's first ten steps, three of them or more."""
-  samples = [s for s in log.samples if isinstance(s.get("response"), str)]
-  if not samples:
-    return None
-  steps = np.array([s["step"] for s in samples])
-  flags = (steps, np.array([float(flag(s)) for s in samples]))
-  at = np.unique(steps)
+  if flags is None:
+    return []
+  at = np.unique(flags[0])
   share, count = window(flags, at, 0, 30)
   wanted = min(_start(flags) + least, 0.9)
-  found = np.flatnonzero((share >= wanted) & (share * count >= 3) & (at >= at[0] + 10))
-  if not len(found):
-    return None
-  i = found[0]
-  return int(at[i]), f"{share[i]:.0%} of the {count[i]} samples of the last 30 steps, {_start(flags):.0%} at the start."
+  return stretches((share >= wanted) & (share * count >= 3) & (at >= at[0] + 10), at, lambda i: f"{share[i]:.0%} of the "
+                   f"{count[i]} samples of the last 30 steps, {_start(flags):.0%} at the start.")
 
 
-def _repetition(log: StageLog) -> tuple[int, str] | None:
-  return _share(log, lambda s: is_repetitive(s["response"]), 0.2)
+def _repetition(log: StageLog) -> list[Finding]:
+  return _share(log.flags.get("repetition"), 0.2)
 
 
-def _language(log: StageLog) -> tuple[int, str] | None:
-  found = []
-  by_text = _share(log, lambda s: leaves_language(str(s.get("question", "")), s["response"]), 0.25)
-  if by_text:
-    found.append(by_text)
-  for name in ("reward/language", "eval/language") if not log.samples else ():
+def _language(log: StageLog) -> list[Finding]:
+  found = _share(log.flags.get("language"), 0.25)
+  for name in ("reward/language", "eval/language") if not log.flags else ():
     series = log.get(name)
     if series is not None:
-      recent, _ = window(series, series[0], 0, RECENT)
-      best = np.maximum.accumulate(recent)
-      # 0.5 is what texts without words get, and a policy may rightly stop to use words.
-      i = first((best - recent >= 0.15) & (recent < 0.48), series[0])
-      if i is not None:
-        found.append((int(series[0][i]), f"{name} fell from {best[i]:.2f} to {recent[i]:.2f}."))
-  return min(found, default=None)
+      found += _fallen(name, series)
+  return found
 
 
-def _entropy(log: StageLog) -> tuple[int, str] | None:
+def _fallen(name: str, series: Series) -> list[Finding]:
+  """Where the metric of languages has fallen."""
+  recent, _ = window(series, series[0], 0, RECENT)
+  best = np.maximum.accumulate(recent)
+  # 0.5 is what texts without words get, and a policy may rightly stop to use words.
+  holds = lasting((best - recent >= 0.15) & (recent < 0.48), series[0])
+  return stretches(holds, series[0], lambda i: f"{name} fell from {best[i]:.2f} to {recent[i]:.2f}.")
+
+
+def _entropy(log: StageLog) -> list[Finding]:
   entropy, accuracy = log.get("policy/entropy"), log.accuracy()
-  if entropy is None or accuracy is None:
-    return None
-  at, found = entropy[0], []
-  for lag in LAGS:
-    new, old, delta, error = change(entropy, at, lag)
-    level, _, rise, _ = change(accuracy, at, lag)
-    low = (new <= 0.3 * old) & (-delta >= NOISE * error) & (level < 0.9) & ~np.isnan(rise)
-    i = first(low & ~_rising(accuracy, at, lag, 0.03), at)
-    if i is not None:
-      found.append((int(at[i]), f"entropy fell from {old[i]:.3g} to {new[i]:.3g}, accuracy stays at {level[i]:.2f}."))
-  return min(found, default=None)
+  return [] if entropy is None or accuracy is None else [
+    finding for lag in LAGS for finding in _collapse(entropy, accuracy, lag)]
 
 
-def _dead_groups(log: StageLog) -> tuple[int, str] | None:
+def _collapse(entropy: Series, accuracy: Series, lag: int) -> list[Finding]:
+  """Where the entropy has fallen and accuracy has not risen."""
+  at = entropy[0]
+  new, old, delta, error = change(entropy, at, lag)
+  level, _, rise, _ = change(accuracy, at, lag)
+  low = (new <= 0.3 * old) & (-delta >= NOISE * error) & (level < 0.9) & ~np.isnan(rise)
+  return stretches(lasting(low & ~_rising(accuracy, at, lag, 0.03), at), at, lambda i: f"entropy fell from {old[i]:.3g} to "
+                   f"{new[i]:.3g}, accuracy stays at {level[i]:.2f}.", lag + SPAN)
+
+
+def _dead_groups(log: StageLog) -> list[Finding]:
   equal, accuracy = log.get("reward/equal_groups"), log.accuracy()
   if equal is None or accuracy is None:
-    return None
+    return []
   at = equal[0]
   share, level = window(equal, at, 0, RECENT)[0], window(accuracy, at, 0, SPAN)[0]
-  i = first((share >= 0.9) & (level < 0.9) & (at >= at[0] + RECENT), at)
-  return None if i is None else (
-    int(at[i]), f"{share[i]:.0%} of groups have one reward for all samples, accuracy is {level[i]:.2f}.")
+  holds = lasting((share >= 0.9) & (level < 0.9) & (at >= at[0] + RECENT), at)
+  return stretches(holds, at, lambda i: f"{share[i]:.0%} of groups have one reward for all samples, accuracy is "
+                   f"{level[i]:.2f}.")
 
 
-def _verifier(log: StageLog) -> tuple[int, str] | None:
+def _verifier(log: StageLog) -> list[Finding]:
   counts = {name: log.get(f"verifier/{name}") for name in ("scored", "unparsable", "timed_out", "crashed")}
   at = next((series[0] for series in counts.values() if series is not None), None)
   if at is None:
-    return None
+    return []
 
   def total(*names: str) -> np.ndarray:
     windows = [window(counts[name], at, 0, RECENT) for name in names if counts[name] is not None]
     return sum((np.nan_to_num(mean) * n for mean, n in windows), np.zeros(len(at)))
 
   failed, every = total("timed_out", "crashed"), total(*counts)
-  found = np.flatnonzero((failed >= 0.05 * every) & (failed >= 3))
-  if not len(found):
-    return None
-  i = found[0]
-  return int(at[i]), f"{failed[i]:.0f} of {every[i]:.0f} verdicts in 20 steps timed out or crashed."
+  return stretches((failed >= 0.05 * every) & (failed >= 3), at, lambda i: f"{failed[i]:.0f} of {every[i]:.0f} verdicts in "
+                   "20 steps timed out or crashed.")
 
 
-def _not_a_number(log: StageLog) -> tuple[int, str] | None:
+def _not_a_number(log: StageLog) -> list[Finding]:
   found = []
   for name in ("policy/loss", "policy/grad_norm", "reward/mean"):
     steps, values = log.series.get(name, (np.array([]), np.array([])))
-    if np.isnan(values).any():
-      found.append((int(steps[np.isnan(values)][0]), f"{name} is NaN or infinite."))
-  return min(found, default=None)
+    found += stretches(np.isnan(values), steps, lambda i, name=name: f"{name} is NaN or infinite.")
+  return found
 
 
 RULES = (
@@ -300,9 +351,9 @@ RULES = (
 
 
 def alerts(log: StageLog) -> list[Alert]:
-  """The first finding of each rule in a stage, by step."""
-  found = [(rule.name, rule.find(log)) for rule in RULES]
-  return sorted((Alert(name, log.stage, *at) for name, at in found if at is not None), key=lambda alert: alert.step)
+  """The onsets of all rules in a stage, by step."""
+  found = [Alert(rule.name, log.stage, onset.step, onset.message) for rule in RULES for onset in rule.onsets(log)]
+  return sorted(found, key=lambda alert: alert.step)
 
 
 def alerts_of_run(run: Run) -> list[Alert]:
@@ -310,6 +361,5 @@ def alerts_of_run(run: Run) -> list[Alert]:
   by_stage: dict[str, list[dict]] = {}
   for sample in run.samples:
     by_stage.setdefault(sample["stage"], []).append(sample)
-  stages = [StageLog(stage, series, by_stage.get(stage, [])) for stage, series in run.series.items()]
-  return [alert for log in stages for alert in alerts(log)]
-
+  logs = [StageLog.of(stage, series, by_stage.get(stage, [])) for stage, series in run.series.items()]
+  return [alert for log in logs for alert in alerts(log)]

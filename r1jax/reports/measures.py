@@ -15,7 +15,8 @@ def add_measures(run: Run) -> None:
 
   words/KIND and words/wait: occurrences of the paper's words in a response, mean over the samples of a step.
   samples/left_language: share of samples that mix scripts or are in another one than their question.
-  level/NAME: accuracy of the questions of a level, held out where that is logged, else over the samples that carry `level`.
+  level/NAME: accuracy of the questions of a level: held out where it was measured more than twice, else of training samples,
+  as rollouts have logged it or by the logged samples that carry `level`.
   verifier/failed: share of verdicts that timed out or crashed.
   """
   by_stage: dict[str, list[dict]] = {}
@@ -23,10 +24,12 @@ def add_measures(run: Run) -> None:
     if isinstance(sample.get("response"), str):
       by_stage.setdefault(sample["stage"], []).append(sample)
   for stage, samples in by_stage.items():
-    run.series.setdefault(stage, {}).update(_of_samples(samples))
+    of = run.series.setdefault(stage, {})
+    of.update({name: series for name, series in _of_samples(samples).items() if name not in of})
   for series in run.series.values():
-    levels = {name: _LEVEL.fullmatch(name) for name in series}
-    series.update({f"level/{found[1]}": series[name] for name, found in levels.items() if found})
+    levels = {found[1]: series[name] for name in series if (found := _LEVEL.fullmatch(name))}
+    logged = {name for name, of in series.items() if name.startswith("level/") and len(of[0]) > 2}
+    series.update({f"level/{name}": of for name, of in levels.items() if len(of[0]) > 2 or f"level/{name}" not in logged})
     counts = [series[f"verifier/{s}"][1] for s in _VERDICTS if f"verifier/{s}" in series]
     if len(counts) == len(_VERDICTS) and len({len(count) for count in counts}) == 1:
       total = np.maximum(sum(counts), 1)

@@ -18,7 +18,8 @@ from r1jax.reports.alerts import RULES, Alert, alerts_of_run
 from r1jax.reports.draw import Group
 from r1jax.reports.measures import add_measures
 from r1jax.reports.panels import RL_PANELS, Panel, lines_of, missing, panels_of
-from r1jax.reports.run import MAX_SAMPLES, Run, read_run
+from r1jax.reports.run import MAX_SAMPLES, Run
+from r1jax.reports.seeds import Seeds, read, runs_of
 
 HERE = Path(__file__).parent
 
@@ -48,27 +49,30 @@ def report(paths: Sequence[Path], out: Path | None = None, price: float = tables
            chips: int | None = None) -> list[Path]:
   """Writes report.html and figures/*.png; what was written, the page first.
 
-  out: a folder; by default the run directory of a single run, and ./report for several. price: dollars a chip-hour. chips:
-  of runs, in place of what their logs say. Raises InputError for a folder that holds no run, or a price or number that is
-  none.
+  paths: run directories, or folders of `r1jax run --seeds`, which stand for the runs in them. out: a folder; by default that
+  of a single path, and ./report for several. price: dollars a chip-hour. chips: of runs, in place of what their logs say.
+  Raises InputError for a folder that holds no run, or a price or number that is none.
   """
   if not (np.isfinite(price) and price >= 0):
     raise InputError("--price", price, "Give dollars a chip-hour, at least 0.")
   if chips is not None and chips < 1:
     raise InputError("--chips", chips, "Give a number of at least 1.")
-  runs = [read_run(path) for path in dict.fromkeys(map(Path, paths))]
+  found = [read(path) for path in dict.fromkeys(map(Path, paths))]
+  runs = runs_of(found)
   if not runs:
     raise InputError("report", "no run", "Name one run directory or more.")
-  out = out or (runs[0].path if len(runs) == 1 else Path("report"))
+  out = out or (found[0].path if len(found) == 1 else Path("report"))
   if out.exists() and not out.is_dir():
     raise InputError(f"--out {out}", "a file", "Name a folder.")
   (out / "figures").mkdir(parents=True, exist_ok=True)
-  found = [alerts_of_run(run) for run in runs]
+  alerts = [alerts_of_run(run) for run in runs]
   for run in runs:
     add_measures(run)
   sections, pictures = _stage_sections(runs, out / "figures")
-  main = [_alerts(runs, found), _tables_before(runs), *sections, _tables_after(runs, price, chips)]
-  write_atomically(out / "report.html", _page(runs, main, [stage for stage in _stages(runs) if panels_of(runs, stage)]))
+  seeds = [part for part in found if isinstance(part, Seeds)]
+  main = [*map(_claims, seeds), _alerts(runs, alerts), _tables_before(runs), *sections, _tables_after(runs, price, chips)]
+  write_atomically(out / "report.html", _page(
+    runs, main, [stage for stage in _stages(runs) if panels_of(runs, stage)]))
   return [out / "report.html", *pictures]
 
 
@@ -117,6 +121,17 @@ def _intro(runs: Sequence[Run]) -> str:
         f"<li>{escape(note)}</li>" for note in run.notes[:30]) + "</ul>" + (
         f"<p>and {len(run.notes) - 30} more.</p>" if len(run.notes) > 30 else "") + "</details>"
   return text
+
+
+def _claims(seeds: Seeds) -> str:
+  """What holds on how many seeds, and which seeds are missing."""
+  text = f"<section><h2>Claims over {len(seeds.runs)} seeds</h2>"
+  if seeds.claims is not None:
+    text += _table(seeds.claims, f"{seeds.claims.title} of {seeds.path.name}")
+  elif not seeds.notes:
+    text += '<p class="absent">This experiment makes no claims.</p>'
+  notes = "".join(f"<li>{escape(note)}</li>" for note in seeds.notes)
+  return text + (f'<ul class="notes">{notes}</ul>' if notes else "") + "</section>"
 
 
 def _alerts(runs: Sequence[Run], found: Sequence[list[Alert]]) -> str:

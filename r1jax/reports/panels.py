@@ -38,7 +38,8 @@ RL_PANELS = (
         sampled=True),
   Panel("difficulty", "Accuracy by difficulty", "share right", (("level/*", "level *"),),
         "Of questions that carry a level, as MATH's do.", share=True, sampled=True),
-  Panel("rewards", "Rewards by part", "mean", (("reward/*", "*"),), "Before weighting; mean is the weighted sum."),
+  Panel("rewards", "Rewards by part", "mean", (("reward/*", "*"), ("true/*", "true preference, *")),
+        "Before weighting; mean is the weighted sum. The true preference, where a world knows it, is not rewarded."),
   Panel("language", "Language consistency", "share", (
     ("eval/language", "in the question's language, held out"), ("reward/language", "in it, training samples"),
     ("samples/left_language", "logged samples that mix or leave it")),
@@ -81,8 +82,8 @@ def lines_of(panel: Panel, runs: Iterable[Run], stage: str) -> dict[str, str]:
   names = dict.fromkeys(name for run in runs for name in run.series.get(stage, {}) if run.get(stage, name) is not None)
   found: dict[str, str] = {}
   for metric, label in panel.lines:
-    pattern = re.escape(metric).replace(r"\*", "([^/]+)") if metric.startswith(("level/", "time/", "reward/")) else (
-      re.escape(metric).replace(r"\*", r"(\d+)"))
+    rest = "([^/]+)" if metric.startswith(("level/", "time/", "reward/", "true/")) else r"(\d+)"
+    pattern = re.escape(metric).replace(r"\*", rest)
     for name in sorted(names, key=_natural) if "*" in metric else names:
       match = re.fullmatch(pattern, name)
       if match and name not in found and name not in _HIDDEN - {metric}:

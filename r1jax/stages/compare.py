@@ -23,8 +23,7 @@ from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import batch_parts
 from r1jax.stages.context import POLICY, REPORT, Base, Context, Experiment
-from r1jax.stages.general import ModelReward, load_model_rewards
-from r1jax.stages.model_rewards import SUMMARY, text_to_score
+from r1jax.stages.general import ModelReward, load_model_rewards, true_value
 from r1jax.stages.rollout import Policy, policy_params
 from r1jax.training.metrics import RunLog
 
@@ -103,7 +102,8 @@ class Compare:
     file = folder(context.run_dir) / f"{self.name}.partial.json"
     file.parent.mkdir(exist_ok=True)
     found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    log = RunLog(context.run_dir, self.name, len(self.policies), len(found) or None, set(context.finished))
+    log = RunLog(context.run_dir, self.name, len(self.policies), len(found) or None, set(context.finished),
+                 context.watch)
     models = load_model_rewards(self.models, context) if self.models else None
     with RuleRewards({"accuracy": 1.0, "format": 1.0}, workers=self.verifier_workers) as rewards:
       for name in self.policies:
@@ -151,12 +151,9 @@ class Compare:
       shares = [language_reward(s.question, s.response, s.prefill, s.language, neutral=1.0) for s in samples]
       found |= share("language", shares, k) | share("one_language", [float(part >= READABLE) for part in shares], k)
     kinds = {q.kind for q in asked}
-    if self.known is not None and kinds == {"helpful"}:
-      # A response that was cut has no summary, and helps nobody.
-      found |= share("helpfulness", [0.0 if s.truncated else self.known.helpfulness(
-        q, text_to_score(s.prefill + s.response, SUMMARY)) for q, s in zip(asked, samples, strict=True)], k)
-    if self.known is not None and kinds == {"safety"}:
-      found |= share("violations", [float(self.known.violates(s.prefill + s.response)) for s in samples], k)
+    if self.known is not None and kinds in ({"helpful"}, {"safety"}):
+      true = [true_value(self.known, q, s) for q, s in zip(asked, samples, strict=True)]
+      found |= share("helpfulness", true, k) if kinds == {"helpful"} else share("violations", [1 - t for t in true], k)
     for kind in kinds & set(GENERAL):
       if all(kind in s.parts for s in scores):
         values = np.array([s.parts[kind] for s in scores]).reshape(-1, benchmark.samples)

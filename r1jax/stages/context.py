@@ -10,6 +10,7 @@ from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 from r1jax.evaluation.claims import Claim
 from r1jax.models.config import Compute, ModelConfig
+from r1jax.reports.watch import Watch
 from r1jax.sharding import MeshShape
 
 
@@ -141,6 +142,7 @@ class Context:
   params: Any
   finished: frozenset[str]  # names of the stages whose log lines stay
   key: jax.Array  # the stage's own root of randomness
+  watch: Watch = field(default_factory=Watch)  # who reads along with the log
 
   def model_of(self, name: str) -> ModelConfig:
     """The architecture of a stage, by its name, told how many ids the tokenizer has."""

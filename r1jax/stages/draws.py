@@ -89,7 +89,7 @@ class Draws:
     policy = Policy(context.model, context.experiment.compute, context.tokenizer, self.template, self.max_prompt_length,
                     context.mesh, self.sampling, self.decoding, self.stop)
     stream = question_stream(train, context.experiment.seed)
-    log = RunLog(context.run_dir, name, self.count, units.done * self.batch or None, set(context.finished))
+    log = RunLog(context.run_dir, name, self.count, units.done * self.batch or None, set(context.finished), context.watch)
     for first in range(units.done * self.batch, self.count, self.batch):
       asked, end = draw(stream, first, min(self.batch, self.count - first))
       rollout = policy.rollout(context.params, context.key, list(range(first, end)), asked, self.samples, self.max_length)

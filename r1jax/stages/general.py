@@ -9,11 +9,12 @@ from r1jax.config import Schedule
 from r1jax.data.prompts import Source
 from r1jax.data.prompts import check as check_source
 from r1jax.data.questions import Question
+from r1jax.data.requests import HELPFUL, SAFETY, KnownPreference
 from r1jax.errors import InputError
-from r1jax.rewards.rules import GENERAL
+from r1jax.rewards.rules import GENERAL, Sample
 from r1jax.rewards.score import Score
 from r1jax.stages.context import REWARD_MODEL, Context, Experiment
-from r1jax.stages.model_rewards import ModelScorer, Whitening
+from r1jax.stages.model_rewards import SUMMARY, ModelScorer, Whitening, text_to_score
 from r1jax.stages.reward_model import load_reward_model
 
 QUESTION_IDS_FROM = 1 << 31  # general questions have a stream of their own, and draw their samples from there on
@@ -40,13 +41,15 @@ class General:
   """General questions beside the reasoning ones of a GRPO stage.
 
   share: of the questions of an update, by step; R1 has them in the last 400 of 1,700 steps of its second RL stage (V2,
-  section 3.2.2), how many is not stated. models: one for each kind among the questions.
+  section 3.2.2), how many is not stated. models: one for each kind among the questions. known: the true preference, where a
+  world knows it: measured on the responses of every rollout (true/helpful, true/safety), never rewarded.
   Reward of such a response: weight x score + format + language, as far as the stage has those parts (equation 10).
   """
 
   questions: Source
   share: Schedule
   models: tuple[ModelReward, ...]
+  known: KnownPreference | None = None
 
   def check(self, where: str, experiment: Experiment, questions_per_step: int) -> None:
     """InputError for a share that is no whole number of questions, or a model that cannot score."""
@@ -114,3 +117,19 @@ def load_model_rewards(wanted: Sequence[ModelReward], context: Context) -> Model
     models[model.kind] = (model, scorer, params, whitening)
   return ModelRewards(models)
 
+
+def true_value(known: KnownPreference, question: Question, sample: Sample) -> float:
+  """What a response is truly worth, in [0, 1]: how helpful it is, or for a question of kind safety whether it is safe. One
+  that was cut has no summary, and helps nobody."""
+  if question.kind == SAFETY:
+    return float(not known.violates(sample.prefill + sample.response))
+  return 0.0 if sample.truncated else known.helpfulness(question, text_to_score(sample.prefill + sample.response, SUMMARY))
+
+
+def true_means(known: KnownPreference, questions: Sequence[Question], samples: Sequence[Sample]) -> dict[str, float]:
+  """true/helpful and true/safety: the means over the responses to the questions of a kind, one question a response."""
+  found: dict[str, list[float]] = {HELPFUL: [], SAFETY: []}
+  for question, sample in zip(questions, samples, strict=True):
+    if question.kind in found:
+      found[question.kind].append(true_value(known, question, sample))
+  return {f"true/{kind}": float(np.mean(values)) for kind, values in found.items() if values}

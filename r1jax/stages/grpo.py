@@ -38,7 +38,7 @@ from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import batch_parts, put_batch
 from r1jax.stages.context import POLICY, Base, Context, Experiment
 from r1jax.stages.evaluate import HeldOut, evaluate
-from r1jax.stages.general import QUESTION_IDS_FROM, General, ModelRewards, load_model_rewards
+from r1jax.stages.general import QUESTION_IDS_FROM, General, ModelRewards, load_model_rewards, true_means
 from r1jax.stages.rollout import Policy, Rollout
 from r1jax.training.checkpoint import Checkpoints
 from r1jax.training.grpo import grpo_step
@@ -171,7 +171,7 @@ class GRPO:
     loop, checkpoints = _Loop.prepare(self, context), Checkpoints(context.run_dir / "checkpoints" / self.name)
     state, reference, cursors = loop.start(checkpoints)
     step = int(state.step)
-    log = RunLog(context.run_dir, self.name, self.steps, checkpoints.latest(), set(context.finished))
+    log = RunLog(context.run_dir, self.name, self.steps, checkpoints.latest(), set(context.finished), context.watch)
     timers, following = Timers(), None
     with ThreadPoolExecutor(1) as beside, RuleRewards(
         dict(self.rewards), workers=self.verifier_workers, timeout_seconds=self.verifier_seconds) as rewards:
@@ -197,9 +197,9 @@ class GRPO:
         advantages = np.asarray(group_advantages(values, self.advantage)).reshape(-1)
         with timers("update"):
           state, metrics = loop.train(state, minibatches, rollout, advantages, old, ref)
-        shared = {**_rollout_metrics(rollout, scores, values), "rollout/staleness": int(stale) * drawn.updates,
-                  "length/max": drawn.max_length, "update/padding": float(np.mean([m.padding for m in minibatches])),
-                  **timers.take()}
+        shared = {**_rollout_metrics(rollout, scores, values), **loop.true_preference(rollout),
+                  "length/max": drawn.max_length, "rollout/staleness": int(stale) * drawn.updates,
+                  "update/padding": float(np.mean([m.padding for m in minibatches])), **timers.take()}
         _log_updates(log, step, metrics, shared)
         _log_samples(log, step + drawn.updates, self, rollout, scores, advantages)
         previous, step = step, step + drawn.updates
@@ -351,6 +351,12 @@ class _Loop:
     return self.models.add(scores, [r.text for r in rollout.responses], [r.question for r in rollout.responses],
                            rollout.stopped)
 
+  def true_preference(self, rollout: Rollout) -> dict[str, float]:
+    """true/...: of the general questions, where a world knows it. Measured only."""
+    known = self.stage.general.known if self.stage.general is not None else None
+    return {} if known is None else true_means(known, [r.question for r in rollout.responses], [
+      r.sample(self.stage.template.prefill) for r in rollout.responses])
+
   def train(self, state, minibatches: list[Packed], rollout: Rollout, advantages, old, ref) -> tuple[TrainState, list[dict]]:
     """One update a minibatch; their metrics as host numbers."""
     stage, pending = self.stage, []
@@ -380,14 +386,19 @@ class _Loop:
 
 
 def _rollout_metrics(rollout: Rollout, scores: list[Score], values: np.ndarray) -> dict:
-  """Rewards by part, lengths and verdicts of one rollout."""
+  """Rewards by part, lengths and verdicts of one rollout; level/NAME: accuracy on the questions of a level."""
   lengths, stopped = rollout.lengths, rollout.stopped
   # Of the responses that have the part: accuracy of reasoning ones, a reward model's score of its own kind.
   names = dict.fromkeys(name for s in scores for name in s.parts)
   parts = {f"reward/{name}": float(np.mean([s.parts[name] for s in scores if name in s.parts])) for name in names}
+  levels: dict[str, list[float]] = {}
+  for score, response in zip(scores, rollout.responses, strict=True):
+    if response.question.level and "accuracy" in score.parts:
+      levels.setdefault(response.question.level, []).append(score.parts["accuracy"])
   verdicts = {f"verifier/{status}": n for status, n in counts(scores).items()}
   return {
     "reward/mean": float(values.mean()), **parts, **verdicts,
+    **{f"level/{level}": float(np.mean(found)) for level, found in sorted(levels.items())},
     "reward/equal_groups": float(np.mean(values.min(axis=1) == values.max(axis=1))),
     "length/mean": float(lengths.mean()), "length/stopped": float(lengths[stopped].mean()) if stopped.any() else 0.0,
     "length/truncated": float(1 - stopped.mean()), "rollout/occupancy": rollout.occupancy,
@@ -417,7 +428,8 @@ def _log_samples(log: RunLog, step: int, stage: GRPO, rollout: Rollout, scores: 
     log.sample(step, {
       "id": question.id, "question": question.text, "answer": question.answer, "response": responses[i].text,
       "reward": scores[i].value, "parts": dict(scores[i].parts), "status": scores[i].status,
-      "advantage": float(advantages[i]), "length": len(episode.tokens), "stopped": episode.stopped})
+      "advantage": float(advantages[i]), "length": len(episode.tokens), "stopped": episode.stopped,
+      **({"level": question.level} if question.level else {})})
 
 
 def _check_numbers(stage: GRPO, where: str) -> None:

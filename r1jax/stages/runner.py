@@ -3,6 +3,8 @@ import importlib.metadata
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import jax
@@ -16,10 +18,14 @@ from r1jax.models.huggingface import config_from_folder, load
 from r1jax.models.params import init_params, shardings
 from r1jax.reports.clock import Clock
 from r1jax.reports.draw import draw_curves
+from r1jax.reports.live import terminal
+from r1jax.reports.tracker import Tracker, check_tracker
+from r1jax.reports.watch import Watch, logged_alerts
 from r1jax.sharding import ROLLOUT_RULES, TRAIN_RULES, make_mesh
 from r1jax.stages.context import POLICY, REWARD_MODEL, Base, Context, Experiment, with_tokens
 from r1jax.stages.reuse import stage_hash, take_over
 from r1jax.stages.rollout import policy_params
+from r1jax.training.metrics import read_metrics
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "mpmath")
 
@@ -70,13 +76,16 @@ def claim_run_dir(experiment: Experiment, run_dir: Path) -> None:
 
 
 def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = None, reuse: Path | None = None,
-                   began: float | None = None) -> dict:
+                   began: float | None = None, report_to: str | None = None) -> dict:
   """Runs all stages, or up to and with stage `only`; the content of summary.json.
 
   Finished stages are skipped, a half-finished one resumes from its newest checkpoint. reuse: another run's directory;
   stages that are finished there, and made there from the same configs, are taken over. began: when the process did (Unix
-  seconds), for its start is time of the run. Raises InputError before anything is compiled.
+  seconds), for its start is time of the run. report_to: "wandb" or "trackio", beside TensorBoard. Raises InputError before
+  anything is compiled.
   """
+  if report_to is not None:
+    check_tracker(report_to)
   tokenizer = check_run(experiment)
   names = [stage.name for stage in experiment.stages]
   if only is not None and only not in names:
@@ -94,28 +103,42 @@ def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = Non
     print(f"{name}: taken over from {reuse}", file=sys.stderr)
     _write_summary(run_dir, summary, names)
   root = jax.random.key(experiment.seed)
-  with jax.set_mesh(mesh), Clock(run_dir, mesh.size, mesh.devices.flat[0].device_kind, began) as clock:
+  with (jax.set_mesh(mesh), watching(experiment, run_dir, report_to) as watch,
+        Clock(run_dir, mesh.size, mesh.devices.flat[0].device_kind, began) as clock):
     for i, stage in enumerate(experiment.stages):
       if summary["stages"].get(stage.name, {}).get("status") != "finished":
         _check_inputs(experiment, stage, run_dir, summary)
         start = time.perf_counter()
         clock.enter(stage.name)
+        watch.enter(stage.name, i + 1, len(names))
         context = Context(
           experiment=experiment, run_dir=run_dir, mesh=mesh, tokenizer=tokenizer,
           model=with_tokens(experiment.model_of(stage), tokenizer),
           params=starting_params(experiment, stage, mesh, run_dir), finished=frozenset(names[:i]),
-          key=jax.random.fold_in(root, i + 1))
+          key=jax.random.fold_in(root, i + 1), watch=watch)
         result = stage.run(context)
         del context  # the stage has donated its parameters
         seconds = time.perf_counter() - start
         clock.enter(None)
+        watch.leave(stage.name, seconds)
         summary["stages"][stage.name] = {"status": "finished", "hash": stage_hash(experiment, stage),
-                                         "seconds": round(seconds, 1), **result}
+                                         "seconds": round(seconds, 1), **result,
+                                         "alerts": logged_alerts(read_metrics(run_dir, stage.name))}
         _write_summary(run_dir, summary, names)
       if stage.name == only:
         break
     draw_curves(run_dir)
   return summary
+
+
+@contextmanager
+def watching(experiment: Experiment, run_dir: Path, report_to: str | None) -> Iterator[Watch]:
+  """Who reads along while the run is under way: the terminal, and a tracker where one is wanted."""
+  with ExitStack() as open_until_the_end:
+    tracker = report_to and open_until_the_end.enter_context(
+      Tracker(report_to, run_dir, experiment.name, to_json(experiment)))
+    view = open_until_the_end.enter_context(terminal())
+    yield Watch([view, tracker] if tracker else [view])
 
 
 def _check_inputs(experiment: Experiment, stage, run_dir: Path, summary: dict) -> None:

@@ -21,7 +21,7 @@ def train(stage, context: Context, step: Step, state: TrainState, steps: int, ba
   record as `before` and `after`. about: what else the record is to say.
   """
   checkpoints = Checkpoints(context.run_dir / "checkpoints" / stage.name)
-  log = RunLog(context.run_dir, stage.name, steps, checkpoints.latest(), set(context.finished))
+  log = RunLog(context.run_dir, stage.name, steps, checkpoints.latest(), set(context.finished), context.watch)
   if checkpoints.latest() is not None:
     state, _, progress = checkpoints.restore(state, has_reference=False)
   else:

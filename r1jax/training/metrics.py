@@ -2,19 +2,28 @@
 import json
 import math
 import os
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from tensorboardX import SummaryWriter
 
 from r1jax.files import write_atomically
 
-PROGRESS_SECONDS = 10.0
-PROGRESS = ("policy/loss", "reward/accuracy", "reward/format", "length/mean", "eval/pass_at_1", "eval/format", "eval/length",
-            "data/questions", "data/rows")
+
+class Watch(Protocol):
+  """Who reads along (r1jax.reports.watch)."""
+
+  def open(self, stage: str, steps: int, step: int, lines: Sequence[dict], samples: Sequence[dict]) -> None:
+    """The log of a stage is open, `step` of its steps being done. lines, samples: what it has of the stage already."""
+
+  def line(self, line: dict) -> list[dict]:
+    """Takes a line of metrics.jsonl; what else is to be logged at its step."""
+
+  def sample(self, line: dict) -> None:
+    """Takes a line of samples.jsonl."""
 
 
 def _lines(path: Path) -> Iterator[dict]:
@@ -31,20 +40,22 @@ def _lines(path: Path) -> Iterator[dict]:
 class RunLog:
   """The log of one stage. Each line carries `stage` and `step`, the updates done when it was written."""
 
-  def __init__(self, run_dir: Path, stage: str, steps: int, step: int | None, finished: set[str]):
+  def __init__(self, run_dir: Path, stage: str, steps: int, step: int | None, finished: set[str],
+               watch: Watch | None = None):
     """Cuts off what was written after the checkpoint at `step` of `stage` (None: before any) by a run that died.
 
-    steps: those of the whole stage, for the progress lines.
+    steps: those of the whole stage, for whoever watches.
     """
-    self.stage, self.steps = stage, steps
-    self._shown = -math.inf  # when the last progress line was printed
-    self._files = {}
+    self.stage, self._watch = stage, watch
+    self._files, left = {}, {}
     for name in ("metrics", "samples"):
       path = Path(run_dir) / f"{name}.jsonl"
       kept = [r for r in _lines(path) if r["stage"] in finished or (
         r["stage"] == stage and step is not None and r["step"] <= step)]
       write_atomically(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
-      self._files[name] = path.open("a", encoding="utf-8")
+      self._files[name], left[name] = path.open("a", encoding="utf-8"), [r for r in kept if r["stage"] == stage]
+    if watch is not None:
+      watch.open(stage, steps, step or 0, left["metrics"], left["samples"])
     self._tensorboard = SummaryWriter(str(Path(run_dir) / "tensorboard" / stage), purge_step=0 if step is None else step + 1)
 
   def _append(self, name: str, record: dict) -> None:
@@ -52,27 +63,29 @@ class RunLog:
     self._files[name].flush()
 
   def metrics(self, step: int, values: dict) -> None:
-    """One line of numbers; names are `group/name`. NaN and infinity are written as null: JSON has neither."""
+    """One line of numbers; names are `group/name`. NaN and infinity are written as null: JSON has neither. What the watch
+    finds in it (an alert) follows as lines of the same step."""
+    record = self._line(step, values)
+    for more in self._watch.line(record) if self._watch is not None else ():
+      self._line(step, more)
+
+  def _line(self, step: int, values: dict) -> dict:
+    """Writes one line, to TensorBoard too; the line."""
     values = {k: (float(v) if not isinstance(v, int | str) else v) for k, v in values.items()}
-    self._append("metrics", {"stage": self.stage, "step": step, **{
-      k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}})
+    record = {"stage": self.stage, "step": step, **{
+      k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}}
+    self._append("metrics", record)
     for name, value in values.items():
       if not isinstance(value, str):
         self._tensorboard.add_scalar(name, value, step)
-    self._show(step, values)
-
-  def _show(self, step: int, values: dict) -> None:
-    """A progress line on stderr, of evaluations always and otherwise not more often than PROGRESS_SECONDS."""
-    shown = [f"{name.split('/')[1]} {values[name]:.3g}" for name in PROGRESS if name in values]
-    due = time.monotonic() - self._shown >= PROGRESS_SECONDS or "eval/pass_at_1" in values
-    if shown and due:
-      self._shown = time.monotonic()
-      print(f"{self.stage} {step}/{self.steps}  {'held out: ' * ('eval/pass_at_1' in values)}{', '.join(shown)}",
-            file=sys.stderr, flush=True)
+    return record
 
   def sample(self, step: int, record: dict) -> None:
     """One rollout as text, with its rewards."""
-    self._append("samples", {"stage": self.stage, "step": step, **record})
+    record = {"stage": self.stage, "step": step, **record}
+    self._append("samples", record)
+    if self._watch is not None:
+      self._watch.sample(record)
 
   def sync(self) -> None:
     """Forces the lines to disk: call before the checkpoint that counts on them."""

@@ -97,3 +97,8 @@ def test_more_questions_than_there_are_is_refused():
 def test_unknown_parameters_are_refused():
   with pytest.raises(InputError, match="chains.terms"):
     chains(0, 1, terms=3)
+
+
+def test_the_level_of_a_question_is_how_many_numbers_it_has():
+  for question in generate(ArithmeticSpec(), 0, 200):
+    assert question.level == str(sum(word.isdigit() for word in question.text.split()))

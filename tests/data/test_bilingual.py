@@ -41,6 +41,11 @@ def test_answers_are_right():
     assert eval(symbols) == int(question.answer)
 
 
+def test_the_level_of_a_question_is_how_many_numbers_it_has():
+  levels = {q.level for q in bilingual_chains(0, 300) if q.level == str(sum(word.isdigit() for word in q.text.split()))}
+  assert levels == {"3", "4", "5", "6"}
+
+
 def test_translation_goes_both_ways():
   assert translate("7 + 3 = 10 wait check", "en") == "7 plus 3 is 10 wait check"
   assert translate("7 + 3 = 10 wait check", "zh") == "7 加 3 得 10 等 验"

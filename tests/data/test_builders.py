@@ -32,7 +32,7 @@ def parse(text: str | bytes, **fields) -> list[Question]:
 
 
 def built(data_dir: Path) -> list[str]:
-  return sorted(path.parent.name for path in data_dir.glob("*/*/2.0.0"))
+  return sorted(path.parent.name for path in data_dir.glob("*/*/3.0.0"))
 
 
 # Reading JSONL.
@@ -44,6 +44,15 @@ def test_fields_and_ids():
   assert questions[0] == Question("set/file.jsonl:1", "Wie viel?", "12", "choice", "de")
   assert [question.id for question in questions[1:]] == ["set/file.jsonl:3", "set/file.jsonl:4"]
   assert [question.answer for question in questions] == ["12", "0.10", "0.10"]
+
+
+def test_a_level_is_read_where_a_field_for_it_is_named():
+  text = '{"question": "A?", "answer": 1, "level": "Level 5"}\n{"question": "B?", "answer": 2, "level": 3}\n'
+  assert [question.level for question in parse(text)] == ["", ""]
+  assert [question.level for question in parse(text, level_field="level")] == ["5", "3"]
+  assert parse('{"question": "A?", "answer": 1, "of": "a/b level c"}', level_field="of")[0].level == "a-b level c"
+  with pytest.raises(InputError, match="no field 'level'.*level_field"):
+    parse('{"question": "A?", "answer": 1}', level_field="level")
 
 
 def test_byte_order_mark_and_windows_line_ends():

@@ -53,6 +53,15 @@ def solvable(numbers: list[Fraction], target: int) -> bool:
   return False
 
 
+@pytest.mark.parametrize(("generate", "levels"), [(sums, {"2", "3", "4"}), (countdown, {"3", "4"})])
+def test_the_level_is_how_many_numbers_there_are(generate, levels):
+  questions = generate(0, 60)
+  assert {question.level for question in questions} == levels
+  for question in questions:
+    text = question.text.partition("]")[0]  # the target of countdown stands behind
+    assert question.level == str(len(re.findall(r"\d+", text)))
+
+
 def test_countdown_is_solvable():
   questions = countdown(0, 120, max_numbers=4, max_target=60)
   sizes = set()

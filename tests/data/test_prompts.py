@@ -226,6 +226,7 @@ def test_good_sources_pass_without_a_file():
     (Jsonl("a", question_field=""), r"Jsonl\.question_field: ''"),
     (Jsonl("a", answer_field=None), r"Jsonl\.answer_field: None"),
     (Jsonl("a", language=""), r"Jsonl\.language: ''"),
+    (Jsonl("a", level_field=""), r"Jsonl\.level_field: ''"),
     (Jsonl("a", answer_pattern="#### .+"), r"Jsonl\.answer_pattern: '#### \.\+'.*one group"),
     (Jsonl("a", answer_pattern="(a)(b)"), r"Jsonl\.answer_pattern: .*one group"),
     (Jsonl("a", answer_pattern="(a"), r"Jsonl\.answer_pattern: '\(a' \(.*unterminated"),

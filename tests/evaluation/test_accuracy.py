@@ -7,7 +7,16 @@ import pytest
 from scipy import stats
 
 from r1jax.errors import InputError
-from r1jax.evaluation.accuracy import cons_at_k, majority_answer, mean_score, pass_at_1, pass_at_k, ratio, wilson
+from r1jax.evaluation.accuracy import (
+  by_level,
+  cons_at_k,
+  majority_answer,
+  mean_score,
+  pass_at_1,
+  pass_at_k,
+  ratio,
+  wilson,
+)
 
 
 def test_wilson_by_hand():
@@ -175,3 +184,10 @@ def test_a_ratio_of_equal_totals_is_a_share_and_of_others_its_own():
   for counted, total in (([1], [0]), ([3], [2]), ([-1], [2]), ([1, 1], [2]), ([], [])):
     with pytest.raises(InputError, match="ratio"):
       ratio(counted, total)
+
+
+def test_accuracy_of_each_level_is_that_of_its_questions():
+  correct = np.array([[1, 1], [0, 0], [1, 0], [0, 1]])
+  found = by_level(["2", "1", "2", ""], correct)
+  assert {level: (of.mean, of.questions) for level, of in found.items()} == {"1": (0.0, 1), "2": (0.75, 2)}
+  assert by_level(["", ""], correct[:2]) == {}

@@ -64,7 +64,7 @@ safety = dataclasses.replace(helpful, name="safety", data="safety_labels", learn
 rl_2 = dataclasses.replace(
   r1_zero, name="rl_2", start="base", steps=6, sampling=Sampling(temperature=0.7),
   rewards=(("accuracy", 1.0), ("format", 1.0), ("language", 1.0)),
-  general=General((HELPFUL, UNSAFE), share=Schedule({0: 0.0, 2: 0.5}), models=MODELS))
+  general=General((HELPFUL, UNSAFE), share=Schedule({0: 0.0, 2: 0.5}), models=MODELS, known=KnownPreference()))
 rejection = Curate(name="rejection", start="rl_2", draws=draws, filters=Filters(),
                    others=Others(Answers(held_out=0.4), per_reasoning=(1, 2)))
 student = SFT(name="student", start=Base(ModelConfig(

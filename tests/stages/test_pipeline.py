@@ -186,6 +186,18 @@ def test_general_questions_come_at_their_step_and_are_scored_by_their_models(who
   late = [line for line in rl_2 if line["step"] > 2]
   assert early and not any("reward/helpful" in line or "reward/safety" in line for line in early)
   assert late and any("reward/helpful" in line for line in late) and all("reward/accuracy" in line for line in late)
+  for kind in ("helpful", "safety"):  # what the world knows is measured beside the model's score, and is no part of a reward
+    assert all((f"true/{kind}" in line) == (f"reward/{kind}" in line) for line in rl_2)
+    assert all(0 <= line[f"true/{kind}"] <= 1 for line in rl_2 if f"true/{kind}" in line)
+  parts = {name for sample in lines(whole, "samples") if sample["stage"] == "rl_2" for name in sample["parts"]}
+  assert parts <= {"accuracy", "format", "language", "helpful", "safety"}
+
+
+def test_accuracy_is_told_apart_by_level(whole):
+  rl = [line for line in lines(whole) if line["stage"] == "r1_zero"]
+  assert all(line["level/2"] == line["reward/accuracy"] for line in rl if "reward/accuracy" in line)  # chains of two only
+  assert all(line["eval/pass_at_1/level_2"] == line["eval/pass_at_1"] for line in rl if "eval/pass_at_1" in line)
+  assert {sample["level"] for sample in lines(whole, "samples") if sample["stage"] == "r1_zero"} == {"2"}
 
 
 def test_finished_stages_are_taken_over_bit_for_bit(whole, tmp_path, one_device):

@@ -1,4 +1,4 @@
-"""The run's log: whole lines, JSON numbers, cut back to the checkpoint, and a progress line now and then."""
+"""The run's log: whole lines, JSON numbers, cut back to the checkpoint."""
 import json
 import math
 
@@ -42,20 +42,6 @@ def test_without_a_checkpoint_nothing_of_the_stage_stays(tmp_path):
   log.close()
   log_of(tmp_path).close()
   assert read_metrics(tmp_path) == []
-
-
-def test_progress_is_shown_seldom_and_evaluations_always(tmp_path, capsys, monkeypatch):
-  now = 0.0
-  monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
-  log = log_of(tmp_path)
-  for step in range(1, 25):
-    now = float(step)
-    log.metrics(step, {"reward/accuracy": 0.25, "reward/format": 1.0, "other": 1.0})
-  log.metrics(24, {"eval/pass_at_1": 0.5, "eval/length": 12.25})
-  log.close()
-  assert capsys.readouterr().err.splitlines() == [
-    "rl 1/100  accuracy 0.25, format 1", "rl 11/100  accuracy 0.25, format 1", "rl 21/100  accuracy 0.25, format 1",
-    "rl 24/100  held out: pass_at_1 0.5, length 12.2"]
 
 
 def test_a_file_is_replaced_whole(tmp_path):
