@@ -22,8 +22,9 @@ from r1_tiny import SMALL, evaluation, experiment, r1_zero, rl_2, smoke
 
 from r1jax.config import Schedule
 
-# r1_tiny's second RL stage at the rate of R1-Zero, twice its own, so that 170 steps are enough for the figure.
-last = dataclasses.replace(rl_2, name="last_steps", optimizer=r1_zero.optimizer)
+# At the rate of R1-Zero, twice that of r1_tiny's second RL stage, so that 170 steps are enough for the figure.
+last = dataclasses.replace(rl_2, name="last_steps", optimizer=r1_zero.optimizer, steps=170,
+                           general=dataclasses.replace(rl_2.general, share=Schedule({0: 0.0, 130: 0.5})))
 # The same but for the schedule, measured after as many steps with general questions as `last` has, and at its end.
 early = dataclasses.replace(last, name="all_steps_40", steps=40,
                             general=dataclasses.replace(rl_2.general, share=Schedule({0: 0.5})))

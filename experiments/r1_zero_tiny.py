@@ -21,7 +21,9 @@ from r1jax.config import Schedule
 from r1jax.data.arithmetic import ArithmeticSpec, Corpus, vocabulary
 from r1jax.data.questions import Generated
 from r1jax.data.templates import Template
+from r1jax.evaluation.claims import Claim
 from r1jax.models.config import ModelConfig
+from r1jax.stages.compare import Benchmark, Compare
 from r1jax.stages.context import Experiment
 from r1jax.stages.evaluate import HeldOut
 from r1jax.stages.grpo import GRPO
@@ -31,6 +33,8 @@ from r1jax.training.optimizer import AdamW
 WORLD = ArithmeticSpec(guess=0.75, worked=0.17, checked=0.08)
 WORDS = ("<pad>", "<end>", *vocabulary(WORLD))
 PROMPT = Template("{question}")  # the base has seen nothing else: there is no conversation to set up
+
+QUESTIONS = Generated("chains", count=12_000, held_out=WORLD.held_out)
 
 base = SFT(
   name="base",
@@ -43,7 +47,7 @@ base = SFT(
   max_length=64,
 )
 r1_zero = GRPO(
-  questions=Generated("chains", count=10_000, held_out=WORLD.held_out),
+  questions=QUESTIONS,
   template=PROMPT,
   held_out=HeldOut(questions=512, every=20),
   optimizer=AdamW(lr=2e-4, warmup_steps=10),
@@ -60,21 +64,28 @@ r1_zero = GRPO(
   checkpoint_every=20,
   # The paper's, and the defaults of GRPO: kl_coef 0.001, clip 10, temperature 1, accuracy + format of equal weight.
 )
+evaluation = Compare(policies=("base", "r1_zero"), benchmarks=(Benchmark("chains", QUESTIONS, questions=512),), template=PROMPT,
+                     max_prompt_length=11, max_length=68)
 experiment = Experiment(
   name="r1_zero_tiny",
   model=ModelConfig(family="llama", vocab_size=len(WORDS), d_model=128, num_layers=2, num_heads=4, num_kv_heads=4,
                     head_dim=32, d_ff=384, max_position=128, tie_embeddings=True),
   tokenizer=WORDS,
-  stages=(base, r1_zero),
+  stages=(base, r1_zero, evaluation),
+  claims=(
+    Claim("accuracy climbs", "r1_zero chains/pass_at_1", "base chains/pass_at_1", by=0.7, apart=True),
+    Claim("answers grow", "r1_zero chains/length", "base chains/length", by=5),
+  ),
 )
 
 # Half a minute on a CPU, most of it compilation; it learns nothing.
 smoke = dataclasses.replace(
-  experiment, name="r1_zero_tiny_smoke",
+  experiment, name="r1_zero_tiny_smoke", claims=(),
   model=dataclasses.replace(experiment.model, d_model=32, num_heads=2, num_kv_heads=2, head_dim=16, d_ff=64),
   stages=(
     dataclasses.replace(base, steps=8, batch_size=8, optimizer=AdamW(lr=3e-3)),
     dataclasses.replace(r1_zero, steps=4, questions_per_step=8, group_size=2, reference_every=2,
                         max_length=Schedule({0: 34, 2: 40}), held_out=HeldOut(questions=16)),
+    dataclasses.replace(evaluation, benchmarks=(Benchmark("chains", QUESTIONS, questions=8),), max_length=40),
   ),
 )

@@ -33,7 +33,7 @@ def learning(name: str, world: ArithmeticSpec, steps: int) -> Experiment:
     stages=(
       SFT(name="base", documents=Corpus(world), optimizer=AdamW(lr=3e-3, warmup_steps=20), steps=300, batch_size=8,
           max_length=48, template=PROMPT, train_on_prompt=True),
-      GRPO(questions=Generated("chains", count=600, parameters=PARAMETERS), template=PROMPT,
+      GRPO(questions=Generated("chains", count=900, parameters=PARAMETERS), template=PROMPT,
            held_out=HeldOut(questions=32, samples=8), optimizer=AdamW(lr=1e-3, warmup_steps=5), steps=steps,
            questions_per_step=8, group_size=8, minibatches=1, max_prompt_length=6,
            max_length=Schedule({0: 24}), reference_every=20, checkpoint_every=20,

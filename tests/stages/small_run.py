@@ -27,7 +27,7 @@ base = SFT(
   name="base", documents=Corpus(WORLD), optimizer=AdamW(lr=1e-2, warmup_steps=10), steps=200, batch_size=8, max_length=48,
   template=PROMPT, train_on_prompt=True, checkpoint_every=50, log_every=25)
 rl = GRPO(
-  questions=Generated("chains", count=200, parameters={"fewest_terms": 2, "most_terms": 3}), template=PROMPT,
+  questions=Generated("chains", count=400, parameters={"fewest_terms": 2, "most_terms": 3}), template=PROMPT,
   held_out=HeldOut(questions=8, samples=2, every=2), optimizer=AdamW(lr=1e-3), steps=12, questions_per_step=4,
   group_size=4, minibatches=2, max_prompt_length=6, max_length=Schedule({0: 14, 6: 24}),
   reference_every=4, kl_coef=0.01, checkpoint_every=1, decoding=Decoding(slots=9, segment=16), microbatch_tokens=128)
