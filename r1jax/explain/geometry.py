@@ -133,7 +133,7 @@ def _rl_cost(stage: GRPO, model: ModelConfig) -> dict[str, float]:
   work = flops(model, stage.max_prompt_length, np.full(sequences, response))
   parts = {"sampling": work["rollout"], "old log-probs": work["old"] * _old_logprobs(stage).startswith("computed"),
            "reference log-probs": work["reference"] * (stage.kl_coef > 0), "update": work["update"]}
-  return {TAKEN: sum(matmul_params(model)), "tokens": sequences * longest, "sampled tokens": sequences * response,
+  return {TAKEN: int(sum(matmul_params(model))), "tokens": sequences * longest, "sampled tokens": sequences * response,
           **{f"FLOPs, {name}": float(value) for name, value in parts.items() if value}, "FLOPs": float(sum(parts.values()))}
 
 
@@ -169,7 +169,7 @@ def _(stage: SFT, experiment: Experiment) -> Account:
   parts = {"update": flops(model, 0, lengths)["update"]}
   if stage.teacher:
     parts["teacher"] = flops(experiment.model_of(experiment.stage(stage.teacher.stage)), 0, lengths)["reference"]
-  cost = {TAKEN: sum(matmul_params(model)), "tokens": int(lengths.sum()),
+  cost = {TAKEN: int(sum(matmul_params(model))), "tokens": int(lengths.sum()),
           **{f"FLOPs, {name}": value for name, value in parts.items()}, "FLOPs": sum(parts.values())}
   return Account(geometry, [], cost)
 
@@ -184,7 +184,7 @@ def _(stage: RewardModel, experiment: Experiment) -> Account:
     "updates": f"as many as {stage.epochs} epochs of {stage.data} fill",
     "learning rate": _rate(stage.optimizer, None), "held out, share of the questions": stage.held_out,
     "checkpoints, every so many updates": stage.checkpoint_every}
-  cost = {TAKEN: matmul_params(model)[0], "tokens": sequences * stage.max_length,
+  cost = {TAKEN: int(matmul_params(model)[0]), "tokens": sequences * stage.max_length,
           "FLOPs": flops(model, stage.max_length, np.zeros(sequences))["update"]}  # its head is one column
   return Account(geometry, [], cost)
 
@@ -193,7 +193,7 @@ def _draws(draws: Draws, model: ModelConfig) -> tuple[dict, dict]:
   response = draws.max_length - draws.max_prompt_length
   return ({"questions": draws.count, "responses to each": draws.samples, "responses": draws.count * draws.samples,
            "prompt and response, tokens": draws.max_length, "questions of a unit that is kept whole": draws.batch},
-          {TAKEN: sum(matmul_params(model)), "sampled tokens": draws.count * draws.samples * response,
+          {TAKEN: int(sum(matmul_params(model))), "sampled tokens": draws.count * draws.samples * response,
            "FLOPs": draws.count * draws.samples * flops(model, draws.max_prompt_length, np.array([response]))["rollout"]})
 
 

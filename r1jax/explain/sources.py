@@ -24,7 +24,7 @@ from r1jax.config import Schedule
 PACKAGE = Path(__file__).resolve().parents[1]
 PAPER, MODEL, OURS, GIVEN = "paper", "model", "ours", "command line"
 LEGEND = "[N] is R1 in Nature 645, 633-638 (2025), Methods; [V1] and [V2] are the versions of arXiv 2501.12948."
-_CITES = re.compile(r"\[(?:N|V1|V2)\]|\bR1\b|\bV[123]\b|Nature|arXiv|DeepSeekMath|[Aa]ppendix|the paper states")
+_CITES = re.compile(r"\[(?:N|V1|V2)\]|\bR1\b|\bV[12]\b|\bV3, section|Nature|arXiv|DeepSeekMath|[Aa]ppendix|the paper states")
 _OURS = re.compile(r"\bours\b")
 # "the paper's 32, halved for two cores" tells what the paper has, and that here it is something else.
 _INSTEAD = re.compile(r"^the paper'?s? ", re.IGNORECASE)
@@ -146,7 +146,9 @@ def _leaf(path: str, name: str, value: Any, site: tuple[_Place, int, int] | None
   if site is None and made and not isinstance(made.node, ast.Call):  # made in a way that is not read here
     why, where = made.group, f"{made.scope.name}:{made.node.lineno}"
   elif site is None:
-    why, where = _default_comment(kind, name), f"default of {kind.__name__}"
+    group = _group(made) if made else ""
+    why = group if "config.json" in group else _default_comment(kind, name)  # a config.json's defaults are its own
+    where = f"default of {kind.__name__}"
   else:
     place, first, last = site
     why, where = place.scope.comments.at(first, last) or place.group, f"{place.scope.name}:{first}"

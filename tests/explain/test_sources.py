@@ -62,7 +62,8 @@ def test_sources_by_example():
   assert zero["stages.r1_zero.held_out.questions"].source == OURS
   assert zero["stages.r1_zero.held_out.samples"].why == "R1, arXiv 2501.12948v2, appendix D.1: k = 16 for MATH"
   assert zero["stages.r1_zero.held_out.sampling.temperature"].why == zero["stages.r1_zero.held_out.samples"].why
-  assert zero["model.d_ff"].source == MODEL and zero["stages.r1_zero.decoding.slots"].source == OURS
+  assert zero["model.d_ff"].source == zero["model.rope_scaling"].source == MODEL
+  assert zero["stages.r1_zero.decoding.slots"].source == OURS
   assert zero["stages.r1_zero.kl_estimator"].where == "default of GRPO"
   assert zero["stages.r1_zero.decoding.page"].why == "All numbers are ours."
   tiny = fields("r1_zero_tiny")
@@ -96,7 +97,8 @@ def test_what_the_command_line_sets_is_said_to_be_its():
   ("lr", "R1, v2, appendix B.4.1; warm-up: ours", PAPER), ("warmup_steps", "R1, v2, appendix B.4.1; warm-up: ours", OURS),
   ("share", "in the last 400 steps [N]; the share is ours", OURS), ("group_size", "the paper's 16, halved", OURS),
   ("b1", "ours: that of DeepSeek-V3's pre-training", OURS), ("reduction", "DeepSeekMath eq. 3; R1 does not say", PAPER),
-  ("clip_low", "[N] for R1's first RL stage; inferred for R1-Zero", PAPER), ("d_ff", "the hub's config.json of X", MODEL)])
+  ("clip_low", "[N] for R1's first RL stage; inferred for R1-Zero", PAPER), ("d_ff", "the hub's config.json of X", MODEL),
+  ("mla", "DeepSeek-V3", OURS)])
 def test_comments_are_read_as_they_are_meant(name, why, source):
   assert classify(name, why) == source
 
