@@ -112,7 +112,7 @@ def _explain(args) -> None:
   if args.json:
     print(json.dumps(explained, indent=1, ensure_ascii=False))
   else:
-    show(explained, Console(soft_wrap=not sys.stdout.isatty()), not args.short)
+    show(explained, Console(width=None if sys.stdout.isatty() else 200), not args.short)
 
 
 def _rows(args) -> list:

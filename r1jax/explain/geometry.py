@@ -101,6 +101,7 @@ def _(stage: GRPO, experiment: Experiment) -> Account:
     "old log-probs": _old_logprobs(stage),
     "reference": "none: kl_coef is 0" if not stage.kl_coef > 0 else
                  f"replaced {len(replaced)} times, after updates {_listed(replaced)}" if replaced else "never replaced",
+    "learning rate": _rate(stage.optimizer, stage.steps),
     "checkpoints, every so many updates": stage.checkpoint_every * stage.minibatches,
     "measured on held-out questions": f"{stage.held_out.questions} x {stage.held_out.samples} samples, at both ends" + (
       f" and every {stage.held_out.every} updates" if stage.held_out.every else ""),
@@ -113,7 +114,7 @@ def _(stage: GRPO, experiment: Experiment) -> Account:
     changes += changes_of("general.share", stage.general.share, starts)
     geometry["general questions of a minibatch"] = " -> ".join(
       str(round(share * stage.questions_per_step)) for share in stage.general.share.values())
-  return Account(geometry, changes + _rates(stage.optimizer, stage.steps), _rl_cost(stage, experiment.model_of(stage)))
+  return Account(geometry, changes, _rl_cost(stage, experiment.model_of(stage)))
 
 
 def _old_logprobs(stage: GRPO) -> str:
@@ -132,7 +133,7 @@ def _rl_cost(stage: GRPO, model: ModelConfig) -> dict[str, float]:
   work = flops(model, stage.max_prompt_length, np.full(sequences, response))
   parts = {"sampling": work["rollout"], "old log-probs": work["old"] * _old_logprobs(stage).startswith("computed"),
            "reference log-probs": work["reference"] * (stage.kl_coef > 0), "update": work["update"]}
-  return {TAKEN: sum(matmul_params(model)), "tokens": sequences * longest, "sampled tokens": sequences * response,
+  return {TAKEN: int(sum(matmul_params(model))), "tokens": sequences * longest, "sampled tokens": sequences * response,
           **{f"FLOPs, {name}": float(value) for name, value in parts.items() if value}, "FLOPs": float(sum(parts.values()))}
 
 
@@ -143,22 +144,15 @@ def _microbatches(what: str, count: int, row: int, tokens: int, experiment: Expe
           "microbatches of a minibatch": f"{-(-count // rows)} at most; fewer, as rows hold several shorter {what}"}
 
 
-def _rates(optimizer: AdamW, steps: int | None) -> list[Change]:
+def _rate(optimizer: AdamW, steps: int | None) -> str:
   """What the learning rate does; steps: None where the data decide."""
-  found = []
-  if optimizer.warmup_steps:
-    found.append(Change("optimizer.lr, rising", 0, 0, optimizer.lr / optimizer.warmup_steps, optimizer.lr))
-    found.append(Change("optimizer.lr, risen", optimizer.warmup_steps,
-                        optimizer.warmup_steps if steps is None or steps > optimizer.warmup_steps else None,
-                        optimizer.lr, optimizer.lr))
   end = steps if optimizer.cosine else optimizer.decay_steps
-  if optimizer.cosine or optimizer.decay_steps is not None:
-    found.append(Change("optimizer.lr, along a cosine to its end", optimizer.warmup_steps, optimizer.warmup_steps,
-                        optimizer.lr, optimizer.final_lr))
-    if end is not None:
-      found.append(Change("optimizer.lr, fallen", end, end if steps is None or steps >= end else None,
-                          optimizer.final_lr, optimizer.final_lr))
-  return found
+  falls = optimizer.cosine or optimizer.decay_steps is not None
+  warm = optimizer.warmup_steps
+  rises = f"rises to {optimizer.lr:g} until update {warm}" if warm else f"{optimizer.lr:g}"
+  until = f"update {end}" if end is not None else "the end"
+  return rises + (f", then falls along a cosine to {optimizer.final_lr:g} at {until}" if falls else
+                  ", then stays" if warm else "")
 
 
 @account.register
@@ -170,13 +164,14 @@ def _(stage: SFT, experiment: Experiment) -> Account:
     "trained on": "every token" if stage.train_on_prompt else "the responses",
     **_microbatches("documents", stage.batch_size, stage.max_length, stage.microbatch_tokens, experiment, stage.batch_size),
     "updates": stage.steps or f"as many as {stage.epochs} epochs of the data fill",
+    "learning rate": _rate(stage.optimizer, stage.steps),
     "checkpoints, every so many updates": stage.checkpoint_every}
   parts = {"update": flops(model, 0, lengths)["update"]}
   if stage.teacher:
     parts["teacher"] = flops(experiment.model_of(experiment.stage(stage.teacher.stage)), 0, lengths)["reference"]
-  cost = {TAKEN: sum(matmul_params(model)), "tokens": int(lengths.sum()),
+  cost = {TAKEN: int(sum(matmul_params(model))), "tokens": int(lengths.sum()),
           **{f"FLOPs, {name}": value for name, value in parts.items()}, "FLOPs": sum(parts.values())}
-  return Account(geometry, _rates(stage.optimizer, stage.steps), cost)
+  return Account(geometry, [], cost)
 
 
 @account.register
@@ -186,18 +181,19 @@ def _(stage: RewardModel, experiment: Experiment) -> Account:
     "examples of an update": stage.batch_size, "responses of an example": stage.responses,
     "prompt and response, tokens": stage.max_length, "reads of a response": stage.reads,
     **_microbatches("responses", stage.batch_size, stage.row_length, stage.microbatch_tokens, experiment),
-    "updates": f"as many as {stage.epochs} epochs of {stage.data} fill", "held out, share of the questions": stage.held_out,
+    "updates": f"as many as {stage.epochs} epochs of {stage.data} fill",
+    "learning rate": _rate(stage.optimizer, None), "held out, share of the questions": stage.held_out,
     "checkpoints, every so many updates": stage.checkpoint_every}
-  cost = {TAKEN: matmul_params(model)[0], "tokens": sequences * stage.max_length,
+  cost = {TAKEN: int(matmul_params(model)[0]), "tokens": sequences * stage.max_length,
           "FLOPs": flops(model, stage.max_length, np.zeros(sequences))["update"]}  # its head is one column
-  return Account(geometry, _rates(stage.optimizer, None), cost)
+  return Account(geometry, [], cost)
 
 
 def _draws(draws: Draws, model: ModelConfig) -> tuple[dict, dict]:
   response = draws.max_length - draws.max_prompt_length
   return ({"questions": draws.count, "responses to each": draws.samples, "responses": draws.count * draws.samples,
            "prompt and response, tokens": draws.max_length, "questions of a unit that is kept whole": draws.batch},
-          {TAKEN: sum(matmul_params(model)), "sampled tokens": draws.count * draws.samples * response,
+          {TAKEN: int(sum(matmul_params(model))), "sampled tokens": draws.count * draws.samples * response,
            "FLOPs": draws.count * draws.samples * flops(model, draws.max_prompt_length, np.array([response]))["rollout"]})
 
 

@@ -72,7 +72,7 @@ def _change(change: Change) -> tuple[str, str]:
 def _fields(title: str, fields: list[dict], console: Console) -> None:
   table = Table(title=title, title_justify="left", box=None, padding=(0, 1), title_style="italic")
   for column, options in (("field", {"no_wrap": True}), ("value", {"overflow": "fold", "max_width": 40}), ("source", {}),
-                          ("why", {"overflow": "fold"}), ("set in", {"style": "dim"})):
+                          ("why, as the code says", {"overflow": "fold"}), ("set in", {"style": "dim"})):
     table.add_column(column, **options)
   for field in fields:
     path = field["path"].split(".", 2)[-1] if field["path"].startswith("stages.") else field["path"]
@@ -92,4 +92,4 @@ def _number(value: Any) -> str:
     return str(value)
   if isinstance(value, int):
     return f"{value:,}" if abs(value) < 10**12 else f"{value:.2e}"
-  return f"{value:g}"
+  return f"{value:.3e}" if abs(value) >= 1e6 else f"{value:g}"

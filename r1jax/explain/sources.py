@@ -21,9 +21,10 @@ from typing import Any
 
 from r1jax.config import Schedule
 
+PACKAGE = Path(__file__).resolve().parents[1]
 PAPER, MODEL, OURS, GIVEN = "paper", "model", "ours", "command line"
 LEGEND = "[N] is R1 in Nature 645, 633-638 (2025), Methods; [V1] and [V2] are the versions of arXiv 2501.12948."
-_CITES = re.compile(r"\[(?:N|V1|V2)\]|\bR1\b|\bV[123]\b|Nature|arXiv|DeepSeekMath|[Aa]ppendix|the paper states")
+_CITES = re.compile(r"\[(?:N|V1|V2)\]|\bR1\b|\bV[12]\b|\bV3, section|Nature|arXiv|DeepSeekMath|[Aa]ppendix|the paper states")
 _OURS = re.compile(r"\bours\b")
 # "the paper's 32, halved for two cores" tells what the paper has, and that here it is something else.
 _INSTEAD = re.compile(r"^the paper'?s? ", re.IGNORECASE)
@@ -45,8 +46,8 @@ class Field:
 class _Scope:
   """An experiment file as it was read: what its names are assigned, and the comment of each line."""
 
-  name: str  # of the file
-  assigned: dict[str, ast.expr]
+  name: str  # of the file, in r1jax/ its path
+  assigned: dict[str, tuple[tuple[int, ast.expr], ...]]  # name -> (last line of the statement, value), in their order
   imported: dict[str, tuple[str, str]]  # name -> (module, name there)
   functions: dict[str, ast.FunctionDef]
   comments: "_Comments"
@@ -94,7 +95,8 @@ def fields_of(experiment, file: Path, name: str, settings: Sequence[str] = ()) -
   file: that defines it, under `name` ("experiment" or "smoke"). settings: fields that --set has changed.
   """
   scope = _scope(file)
-  yield from _fields(experiment, _Place(scope.assigned[name], scope) if name in scope.assigned else None, "", set(settings))
+  place = _Place(scope.assigned[name][-1][1], scope) if name in scope.assigned else None
+  yield from _fields(experiment, place, "", set(settings))
 
 
 def _fields(value: Any, place: _Place | None, path: str, settings: set[str]) -> Iterator[Field]:
@@ -108,21 +110,45 @@ def _fields(value: Any, place: _Place | None, path: str, settings: set[str]) -> 
     elif isinstance(inner, tuple) and inner and all(map(dataclasses.is_dataclass, inner)):
       yield from _elements(inner, site and site[0], here, settings)
     else:
-      yield _leaf(here, field.name, inner, site, type(value))
+      yield _leaf(here, field.name, inner, site, type(value), place)
 
 
 def _elements(values: tuple, place: _Place | None, path: str, settings: set[str]) -> Iterator[Field]:
-  place = place and _resolved(place)
-  nodes = place.node.elts if place and isinstance(place.node, ast.Tuple | ast.List) else []
-  nodes = nodes if len(nodes) == len(values) else [None] * len(values)
-  for number, (value, node) in enumerate(zip(values, nodes, strict=True)):
-    name = getattr(value, "name", None) or str(number)
-    yield from _fields(value, node and _Place(node, place.scope, place.group), f"{path}.{name}.", settings)
+  places = _items(place) if place else None
+  if places is None or len(places) != len(values):
+    places = [place] * len(values)
+  for number, (value, one) in enumerate(zip(values, places, strict=True)):
+    yield from _fields(value, one, f"{path}.{getattr(value, 'name', None) or number}.", settings)
 
 
-def _leaf(path: str, name: str, value: Any, site: tuple[_Place, int, int] | None, kind: type) -> Field:
-  if site is None:
-    why, where = _default_comment(kind, name), f"default of {kind.__name__}"
+def _items(place: _Place) -> list[_Place] | None:
+  """The elements of a tuple, those of starred ones among them; None for what is none."""
+  found = _resolved(place)
+  if isinstance(found.node, ast.Subscript) and isinstance(found.node.slice, ast.Slice):
+    bounds = [part and _constant(part) for part in (found.node.slice.lower, found.node.slice.upper)]
+    items = _items(_Place(found.node.value, found.scope))
+    return items and items[slice(*bounds)]
+  if not isinstance(found.node, ast.Tuple | ast.List):
+    return None
+  items = []
+  for node in found.node.elts:
+    one = _Place(node.value if isinstance(node, ast.Starred) else node, found.scope, found.group)
+    more = _items(one) if isinstance(node, ast.Starred) else [one]
+    if more is None:
+      return None
+    items += more
+  return items
+
+
+def _leaf(path: str, name: str, value: Any, site: tuple[_Place, int, int] | None, kind: type, whole: _Place | None) -> Field:
+  """whole: the expression that makes what the field is of."""
+  made = whole and _resolved(whole)
+  if site is None and made and not isinstance(made.node, ast.Call):  # made in a way that is not read here
+    why, where = made.group, f"{made.scope.name}:{made.node.lineno}"
+  elif site is None:
+    group = _group(made) if made else ""
+    why = group if "config.json" in group else _default_comment(kind, name)  # a config.json's defaults are its own
+    where = f"default of {kind.__name__}"
   else:
     place, first, last = site
     why, where = place.scope.comments.at(first, last) or place.group, f"{place.scope.name}:{first}"
@@ -180,7 +206,7 @@ def _entry(place: _Place, field: str) -> tuple[_Place, int, int] | None:
 
 def _changed(function: ast.FunctionDef, call: ast.Call, scope: _Scope, field: str) -> tuple[_Place, int, int] | None:
   """Where a function sets a field of what it returns: the first call in it that does."""
-  given = dict(zip((a.arg for a in function.args.args), call.args, strict=False))
+  given = {a.arg: ((0, node),) for a, node in zip(function.args.args, call.args, strict=False)}
   inside = dataclasses.replace(scope, assigned=scope.assigned | given)
   for node in ast.walk(function):
     for keyword in node.keywords if isinstance(node, ast.Call) else ():
@@ -205,18 +231,30 @@ def _resolved(place: _Place) -> _Place:
   """The expression that a name, or a field of what a name stands for, was assigned."""
   node, scope = place.node, place.scope
   if isinstance(node, ast.Name):
-    if node.id in scope.assigned:
-      return _resolved(_Place(scope.assigned[node.id], scope))
+    before = [value for line, value in scope.assigned.get(node.id, ()) if line < node.lineno]  # x = replace(x, ...)
+    if before:
+      return _resolved(_Place(before[-1], scope))
     if node.id in scope.imported:
       module, name = scope.imported[node.id]
       file = getattr(sys.modules.get(module), "__file__", None)
       other = _scope(Path(file)) if file else None
       if other and name in other.assigned:
-        return _resolved(_Place(other.assigned[name], other))
+        return _resolved(_Place(other.assigned[name][-1][1], other))
   if isinstance(node, ast.Attribute):
     found = _find(_Place(node.value, scope), node.attr)
     return _resolved(found[0]) if found else place
+  if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
+    items, index = _items(_Place(node.value, scope)), _constant(node.slice)
+    return _resolved(items[index]) if items and isinstance(index, int) and -len(items) <= index < len(items) else place
   return place
+
+
+def _constant(node: ast.expr) -> Any:
+  """The value of a number such as -1; None where it is no constant."""
+  try:
+    return ast.literal_eval(node)
+  except ValueError:
+    return None
 
 
 @cache
@@ -226,18 +264,14 @@ def _scope(file: Path) -> _Scope:
   for statement in ast.parse(text).body:
     if isinstance(statement, ast.Assign):
       for target in statement.targets:
-        if isinstance(target, ast.Name) and not _is_itself(statement.value, target.id):
-          assigned[target.id] = statement.value
+        if isinstance(target, ast.Name):
+          assigned[target.id] = (*assigned.get(target.id, ()), (statement.end_lineno, statement.value))
     elif isinstance(statement, ast.FunctionDef):
       functions[statement.name] = statement
     elif isinstance(statement, ast.ImportFrom) and statement.level == 0:
       imported |= {alias.asname or alias.name: (statement.module, alias.name) for alias in statement.names}
-  return _Scope(file.name, assigned, imported, functions, _Comments(text))
-
-
-def _is_itself(node: ast.expr, name: str) -> bool:
-  """x = x, which would be resolved for ever."""
-  return isinstance(node, ast.Name) and node.id == name
+  inside = file.resolve().relative_to(PACKAGE.parent).as_posix() if PACKAGE in file.resolve().parents else file.name
+  return _Scope(inside, assigned, imported, functions, _Comments(text))
 
 
 @cache

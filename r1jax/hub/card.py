@@ -5,7 +5,7 @@ from pathlib import Path
 
 from r1jax.files import sha256_of
 from r1jax.hub.model import Model
-from r1jax.hub.runs import RunStage
+from r1jax.hub.runs import RunStage, source_of
 from r1jax.models.params import count_params
 
 CARD = """---
@@ -60,7 +60,7 @@ def model_card(model: Model, dtype: str, folder: str) -> str:
   return CARD.format(
     title=folder, folder=folder, size=f"{count_params(model.config):,}", dtype=dtype, stage=found.name, step=model.step,
     experiment=found.experiment["name"], unfinished="" if found.finished else ", before it was finished",
-    base=f"the folder `{Path(found.weights).name}`" if found.weights else "a random initialisation",
+    base=_base(found.weights),
     hash=found.about["hash"] or "unknown", stages="\n".join(_stage_rows(found)), data=_data(found.run_dir),
     versions="Versions: " + ", ".join(f"{name} {version}" for name, version in found.about["versions"].items()) + ".",
     prompt=model.template.text + model.template.prefill, stop=stop)
@@ -71,12 +71,18 @@ def _stage_rows(found: RunStage) -> Iterator[str]:
   for stage in found.experiment["stages"]:
     result = found.summary.get("stages", {}).get(stage["name"], {})
     amount = f"{result['rows']} rows" if "rows" in result else f"{result['steps']} steps" if "steps" in result else "-"
-    start = stage.get("start")
-    cells = (stage["name"], stage["type"], "a base of its own" if isinstance(start, dict) else start or "the stage before",
-             amount, result.get("hash", "not finished"), _score(result.get("before", {})), _score(result.get("after", {})))
+    source = source_of(found.experiment, stage)
+    start = _base(source["weights"]) if isinstance(source, dict) else source
+    cells = (stage["name"], stage["type"], start, amount, result.get("hash", "not finished"),
+             _score(result.get("before", {})), _score(result.get("after", {})))
     yield f"| {' | '.join(cells)} |"
     if stage["name"] == found.name:
       return
+
+
+def _base(weights: str | None) -> str:
+  """Where parameters come from that no stage has trained, without the folder above: that is the user's own business."""
+  return f"the folder `{Path(weights).name}`" if weights else "a random initialisation"
 
 
 def _score(measured: dict) -> str:

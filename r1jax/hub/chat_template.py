@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import cache
 
 import jinja2
+import tokenizers
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -26,17 +27,18 @@ class _Generation(Extension):
     return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def of_template(template: Template, adds_bos: bool = False) -> str:
+def of_template(template: Template, tokenizer: Tokenizer) -> str:
   """The chat template that writes, for one question, exactly the prompt of a run's template.
 
   The policy has been trained on single questions. Several are written one after another, each in its own template, with the
-  answers between them, thoughts left out; a system message goes in front of the next question. adds_bos: the text starts
-  with the beginning-of-text token.
+  answers between them, thoughts left out; a system message goes in front of the next question. tokenizer: the text starts
+  with its beginning-of-text token where the model was trained with one, and white space parts the words of a word-level one.
   """
+  gap = " " if isinstance(tokenizer.backend.model, tokenizers.models.WordLevel) else ""
   parts = [json.dumps(part, ensure_ascii=False) for part in template.text.split(PLACE)]
   question = " + system.text + message['content'] + ".join(parts)
   return (
-    ("{{ bos_token }}" if adds_bos else "") +
+    ("{{ bos_token }}" if tokenizer.adds_bos else "") +
     "{%- set system = namespace(text='') -%}\n"
     "{%- for message in messages -%}\n"
     "{%- if message['role'] == 'system' -%}\n"
@@ -45,7 +47,7 @@ def of_template(template: Template, adds_bos: bool = False) -> str:
     "{{- " + question + " -}}\n"
     "{%- set system.text = '' -%}\n"
     "{%- elif message['role'] == 'assistant' -%}\n"
-    "{{- message['content'].split('</think>')[-1] + eos_token -}}\n"
+    f"{{{{- '{gap}' + message['content'].split('</think>')[-1] + '{gap}' + eos_token + '{gap}' -}}}}\n"
     "{%- else -%}\n"
     "{{- raise_exception('a message is of the system, the user or the assistant') -}}\n"
     "{%- endif -%}\n"

@@ -118,7 +118,7 @@ def _of_run(name: str, found: RunStage, mesh, compute: Compute, tokenizer: str |
     checkpoints.close()
   return Model(
     name=name, config=_with_tokens(found.model, words), params=params, tokenizer=words, template=found.template,
-    chat_template=chat.of_template(found.template, words.adds_bos), mesh=mesh,
+    chat_template=chat.of_template(found.template, words), mesh=mesh,
     compute=replace(found.compute, dtype=compute.dtype), trained=found, step=step)
 
 
@@ -132,7 +132,7 @@ def _of_folder(folder: Path, mesh, compute: Compute, tokenizer: str | None) -> M
   template = chat.to_template(source, words) if source else Template(PLACE)
   return Model(
     name=str(folder), config=_with_tokens(config, words), params=huggingface.load(folder, config, mesh, compute.dtype),
-    tokenizer=words, template=template, chat_template=source or chat.of_template(template, words.adds_bos), mesh=mesh,
+    tokenizer=words, template=template, chat_template=source or chat.of_template(template, words), mesh=mesh,
     compute=compute)
 
 

@@ -106,14 +106,15 @@ def _named(stages: list[dict], name: str | None, finished: set[str], run_dir: Pa
 
 
 def _base(config: dict, stage: dict) -> dict[str, Any]:
-  """What the stage's parameters came from before any training, {"model", "weights"}: as Experiment.source_of has it."""
-  own = {"model": config["model"], "weights": config["weights"]}
+  """What the stage's parameters came from before any training, {"model", "weights"}."""
+  source = source_of(config, stage)
+  return source if isinstance(source, dict) else _base(config, next(s for s in config["stages"] if s["name"] == source))
+
+
+def source_of(config: dict, stage: dict) -> str | dict[str, Any]:
+  """What a stage's parameters come from: the name of a stage, or {"model", "weights"}; as Experiment.source_of has it."""
   start, stages = stage["start"], config["stages"]
-  if isinstance(start, dict):
-    return start
-  if start == "experiment":
-    return own
   if start is None:
     before = stages[:stages.index(stage)]
-    start = next((s["name"] for s in reversed(before) if _is_policy(s)), None)
-  return own if start is None else _base(config, next(s for s in stages if s["name"] == start))
+    start = next((s["name"] for s in reversed(before) if _is_policy(s)), "experiment")
+  return {"model": config["model"], "weights": config["weights"]} if start == "experiment" else start

@@ -9,6 +9,7 @@ from asked_model import write_model
 
 from r1jax.hub import load
 from r1jax.launch import main
+from r1jax.sampling.sampler import Decoding
 from r1jax.serving import sample
 from r1jax.serving.chat import Chat
 from r1jax.serving.responses import Speaker
@@ -133,7 +134,7 @@ def test_a_conversation_that_grows_too_long_forgets_its_oldest_turns(folder, cap
 def test_an_answer_that_is_stopped_is_kept_as_far_as_it_came(folder, monkeypatch):
   from rich.console import Console
 
-  speaker, console = Speaker(load(folder)), Console(file=io.StringIO())
+  speaker, console = Speaker(load(folder), decoding=Decoding(segment=4)), Console(file=io.StringIO())
   whole = Speaker.stream
 
   def interrupted(self, requests):

@@ -88,12 +88,26 @@ def test_references_are_replaced_where_the_loop_replaces_them(steps, minibatches
 def test_where_old_log_probs_come_from():
   experiment = experiment_of("r1_zero_tiny")
   stage = experiment.stage("r1_zero")
+
+  def said(changed):
+    return account(changed, dataclasses.replace(experiment, stages=(experiment.stages[0], changed))).geometry
+
   for changes, says in (({}, "the update's own"), ({"minibatches": 2}, "computed by the trainer"),
                         ({"old_logprobs": OldLogprobs.SAMPLER, "minibatches": 2}, "those of the sampler")):
     changed = dataclasses.replace(stage, **changes)
-    assert account(changed, experiment).geometry["old log-probs"].startswith(says)
-  ahead = account(dataclasses.replace(stage, ahead=True, minibatches=4), experiment).geometry
+    assert said(changed)["old log-probs"].startswith(says)
+  ahead = said(dataclasses.replace(stage, ahead=True, minibatches=4))
   assert ahead["staleness of the policy that sampled, updates"].startswith("4 to 7, but 0 to 3")
+
+
+def test_the_learning_rate_in_words():
+  experiment = experiment_of("r1_zero_tiny")
+  rates = [account(stage, experiment).geometry["learning rate"] for stage in experiment.stages]
+  assert rates == ["rises to 0.003 until update 50, then falls along a cosine to 0.0001 at update 1500",
+                   "rises to 0.0002 until update 10, then stays"]
+  other = experiment_of("r1_qwen2p5_32b")
+  falls = account(other.stage("sft"), other).geometry["learning rate"]
+  assert falls.endswith("then falls along a cosine to 5e-06 at the end")
 
 
 @pytest.mark.parametrize("smoke", [False, True], ids=["whole", "smoke"])

@@ -7,7 +7,7 @@ import pytest
 
 from r1jax.data.prompts import prompt_ids
 from r1jax.data.templates import R1_ZERO, R1_ZERO_THINK, Template, render
-from r1jax.data.tokenizer import byte_level_tokenizer, load_tokenizer
+from r1jax.data.tokenizer import byte_level_tokenizer, load_tokenizer, word_level_tokenizer
 from r1jax.errors import InputError
 from r1jax.hub import chat_template as chat
 
@@ -25,7 +25,7 @@ def user(text):
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=range(len(TEMPLATES)))
 def test_one_question_is_written_as_the_run_writes_it(template):
-  source = chat.of_template(template)
+  source = chat.of_template(template, BYTES)
   for question in ODD:
     assert chat.render(source, [user(question)], BYTES) == render(template, question)
 
@@ -33,21 +33,29 @@ def test_one_question_is_written_as_the_run_writes_it(template):
 def test_the_first_token_of_a_text_comes_once():
   words = replace(BYTES, adds_bos=True, bos_id=0)
   template = Template("Q: {question}")
-  ids = words.encode(chat.render(chat.of_template(template, adds_bos=True), [user("1")], words))
+  ids = words.encode(chat.render(chat.of_template(template, words), [user("1")], words))
   assert ids == prompt_ids("1", template, words) and ids.count(0) == 1
 
 
 def test_several_turns_follow_one_another_without_thoughts():
-  source = chat.of_template(Template("Q: {question}\nA:", prefill=" <think>"))
+  source = chat.of_template(Template("Q: {question}\nA:", prefill=" <think>"), BYTES)
   messages = [{"role": "system", "content": "Be brief."}, user("1?"),
               {"role": "assistant", "content": "so <think> hm </think> one"}, user("2?")]
   assert chat.render(source, messages, BYTES) == "Q: Be brief.\n\n1?\nA: one<eos>Q: 2?\nA: <think>"
   assert chat.render(source, messages[:2], BYTES, generate=False) == "Q: Be brief.\n\n1?\nA:"
 
 
+def test_words_of_several_turns_stay_apart():
+  words = word_level_tokenizer(["a", "b", "c"])
+  source = chat.of_template(Template("{question}"), words)
+  text = chat.render(source, [user("a b"), {"role": "assistant", "content": "c"}, user("b")], words)
+  assert words.decode(words.encode(text)) == "a b c <eos> b"
+  assert chat.render(source, [user("a b")], words) == "a b"
+
+
 def test_a_template_is_found_in_a_chat_template_again():
   for template in (R1_ZERO, Template("<user>{question}<model>", prefill="<think>\n"), Template("{question}\n")):
-    assert chat.to_template(chat.of_template(template), BYTES) == template
+    assert chat.to_template(chat.of_template(template, BYTES), BYTES) == template
 
 
 @pytest.mark.parametrize(("source", "says"), [
@@ -62,7 +70,7 @@ def test_a_chat_template_that_cannot_be_used_is_refused(source, says):
 
 def test_an_unknown_role_is_refused():
   with pytest.raises(InputError, match="of the system, the user or the assistant"):
-    chat.render(chat.of_template(R1_ZERO), [{"role": "tool", "content": "x"}], BYTES)
+    chat.render(chat.of_template(R1_ZERO, BYTES), [{"role": "tool", "content": "x"}], BYTES)
 
 
 # What hub folders' templates make use of beyond the plainest: loop controls, generation marks, dates, tojson, namespaces.
@@ -77,7 +85,7 @@ USES = """{%- set ns = namespace(n=0) -%}
 {% endif %}"""
 
 
-@pytest.mark.parametrize("source", [USES, None, chat.of_template(R1_ZERO_THINK)], ids=["uses", "smollm2", "r1_zero"])
+@pytest.mark.parametrize("source", [USES, None, chat.of_template(R1_ZERO_THINK, BYTES)], ids=["uses", "smollm2", "r1_zero"])
 @pytest.mark.skipif(not SMOLLM2.joinpath("tokenizer.json").is_file(), reason="needs R1JAX_SMOLLM2")
 def test_transformers_makes_the_same_ids(source):
   transformers = pytest.importorskip("transformers")

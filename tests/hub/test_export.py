@@ -101,7 +101,7 @@ def test_a_run_that_starts_from_smollm2_gives_transformers_greedy_tokens(tmp_pat
 def test_the_card_says_where_it_came_from(model, exported):
   card = (exported / "README.md").read_text()
   for text in ("stage `r1_zero` of the experiment `small_run` left at step 3.",
-               "| base | SFT | the stage before | 3 steps |",
+               "| base | SFT | a random initialisation | 3 steps |", "| r1_zero | GRPO | base |",
                "| hash of r1_zero | - | 0.500 (0.250 to 0.750) |", '`"</answer>"`',
                "1 + {question} = <think>", "`made.jsonl`: SHA-256 ", f"config {model.trained.about['hash']}", "jax "):
     assert text in card, text

@@ -150,7 +150,7 @@ def test_a_stage_of_another_kind_is_named_as_such(tmp_path):
 
 def test_a_run_without_a_finished_policy_says_what_it_has(tmp_path):
   make_run(SMALL, tmp_path / "run", begun=("base",))
-  with pytest.raises(InputError, match="no stage .* has finished .* run:base"):
+  with pytest.raises(InputError, match="no stage of this run has finished .* name it: .*run:base"):
     load(tmp_path / "run")
   (tmp_path / "run" / "summary.json").unlink()  # killed in its first stage
   assert find_stage(tmp_path / "run", "base").summary == {}

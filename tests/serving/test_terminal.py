@@ -46,7 +46,7 @@ def test_a_thought_that_the_prompt_has_opened_and_nobody_closed():
 
 def test_a_response_cannot_steer_the_terminal():
   shown = printed(["a\x1b[2Jb\x07\r\x9bc\n\td"])
-  assert shown == "a␛[2Jb␇␍�c\n\td\n"
+  assert shown == f"a␛[2Jb␇␍�c\n{' ' * 8}d\n"  # rich writes tabs out
 
 
 def test_markup_is_text():
