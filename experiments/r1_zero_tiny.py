@@ -64,8 +64,8 @@ r1_zero = GRPO(
   checkpoint_every=20,
   # The paper's, and the defaults of GRPO: kl_coef 0.001, clip 10, temperature 1, accuracy + format of equal weight.
 )
-evaluation = Compare(policies=("base", "r1_zero"), benchmarks=(Benchmark("chains", QUESTIONS, questions=512),), template=PROMPT,
-                     max_prompt_length=11, max_length=68)
+evaluation = Compare(policies=("base", "r1_zero"), benchmarks=(Benchmark("chains", QUESTIONS, questions=512),),
+                     template=PROMPT, max_prompt_length=11, max_length=68)
 experiment = Experiment(
   name="r1_zero_tiny",
   model=ModelConfig(family="llama", vocab_size=len(WORDS), d_model=128, num_layers=2, num_heads=4, num_kv_heads=4,
