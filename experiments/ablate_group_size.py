@@ -1,8 +1,11 @@
 """Group size: as many samples a step from fewer or more questions.
 
-Claim: TO BE MEASURED.
+Question: of 128 samples a step, is it better to have many questions or many samples of each? The paper has 32 x 16. To be
+answered on five seeds; it has not been run yet, so nothing is claimed.
 
     python -m r1jax run experiments/ablate_group_size.py --reuse runs/r1_tiny
+
+Without --reuse (a finished run of r1_tiny.py), its base is trained too. Hardware: two CPU cores, 2 GB of memory.
 """
 import dataclasses
 
