@@ -37,11 +37,11 @@ def test_both_orders_are_games_of_the_response():
 
 
 def test_a_game_won_by_far_counts_three_times():
-  verdicts = [(2.0, 1.0), (-1.0, 0.0), (None, -2.0)]
+  verdicts = [(2.0, 1.0), (1.0, 0.0), (None, -2.0)]
   found = win_rate(verdicts, 1, BY_FAR)
-  assert found["win_rate"] == pytest.approx((3 + 1 + 0 + 0.5 + 0) / (3 + 1 + 1 + 1 + 3))
+  assert found["win_rate"] == pytest.approx((3 + 1 + 1 + 0.5 + 0) / (3 + 1 + 1 + 1 + 3))
   assert found["judge_failures"] == pytest.approx(1 / 6)
-  assert win_rate(verdicts, 1, 1)["win_rate"] == pytest.approx((1 + 1 + 0 + 0.5 + 0) / 5)
+  assert win_rate(verdicts, 1, 1)["win_rate"] == pytest.approx((1 + 1 + 1 + 0.5 + 0) / 5)
   assert found["win_rate_low"] < found["win_rate"] < found["win_rate_high"]
 
 
