@@ -180,18 +180,30 @@ def _apart(model: str, rewards: Series, guard: str, judge: Series, lag: int) -> 
 
 
 def _length(log: StageLog) -> list[Finding]:
-  length, accuracy, limit = log.get("length/mean"), log.accuracy(), log.get("length/max")
+  length, accuracy = log.get("length/mean"), log.accuracy()
   return [] if length is None or accuracy is None else [
-    finding for lag in LAGS[:2] for finding in _drift(log, length, accuracy, limit, lag)]
+    finding for lag in LAGS[:2] for finding in _drift(log, length, accuracy, lag)]
 
 
-def _drift(log: StageLog, length: Series, accuracy: Series, limit: Series | None, lag: int) -> list[Finding]:
+def _meant(log: StageLog, start: int) -> set[int]:
+  """The steps at which the length is meant to change: there is another limit, or other questions, as where general ones with
+  a reward model of their own come in after the start."""
+  found: set[int] = set()
+  for name in log.series:
+    steps, values = log.get(name) or (np.array([], int), np.array([]))
+    if name in ("length/max", "rollout/general"):
+      found |= set(steps[1:][np.diff(values) != 0].tolist())
+    elif name.startswith("reward/") and name.removeprefix("reward/") not in RULE_PARTS:
+      found |= set(steps[:1][steps[:1] > start].tolist())
+  return found
+
+
+def _drift(log: StageLog, length: Series, accuracy: Series, lag: int) -> list[Finding]:
   """Where the length has changed and nothing is gained by it."""
   at = length[0]
-  changed = limit[0][1:][np.diff(limit[1]) != 0] if limit is not None else np.array([], int)
   new, old, delta, error = change(length, at, lag)
   drifts = (np.abs(delta) >= 0.25 * old) & (np.abs(delta) >= NOISE * error)
-  for step in changed:  # a new limit is meant to change the length
+  for step in _meant(log, at[0]):
     drifts &= (at < step) | (at - lag - SPAN > step)
   earns = _rising(accuracy, at, lag, 0.03) | _rising(log.get("reward/format"), at, lag, 0.05)
   known = ~np.isnan(change(accuracy, at, lag)[2])
@@ -311,7 +323,8 @@ RULES = (
        "its weight, refresh the reference more often, or train the reward model on samples of this policy.", _hacking),
   Rule("length", "Length drifts without accuracy",
        "Mean length changes by a quarter or more against 30 or 160 steps before, while accuracy rises by less than 0.03 "
-       "and format by less than 0.05; not counted until a change of the maximum length is that far back.",
+       "and format by less than 0.05; not counted until a change of the maximum length or of the mixture of questions is "
+       "that far back.",
        "Read samples of both steps: padding, loops and hedging mean that length pays by itself. Look at the reduction "
        "(per response or per token), at truncation, and at mask_truncated.", _length),
   Rule("format", "Format is learnt, accuracy is not",

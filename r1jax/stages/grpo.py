@@ -197,7 +197,7 @@ class GRPO:
         advantages = np.asarray(group_advantages(values, self.advantage)).reshape(-1)
         with timers("update"):
           state, metrics = loop.train(state, minibatches, rollout, advantages, old, ref)
-        shared = {**_rollout_metrics(rollout, scores, values), **loop.true_preference(rollout),
+        shared = {**_rollout_metrics(rollout, scores, values), **loop.of_general(rollout),
                   "length/max": drawn.max_length, "rollout/staleness": int(stale) * drawn.updates,
                   "update/padding": float(np.mean([m.padding for m in minibatches])), **timers.take()}
         _log_updates(log, step, metrics, shared)
@@ -351,10 +351,14 @@ class _Loop:
     return self.models.add(scores, [r.text for r in rollout.responses], [r.question for r in rollout.responses],
                            rollout.stopped)
 
-  def true_preference(self, rollout: Rollout) -> dict[str, float]:
-    """true/...: of the general questions, where a world knows it. Measured only."""
-    known = self.stage.general.known if self.stage.general is not None else None
-    return {} if known is None else true_means(known, [r.question for r in rollout.responses], [
+  def of_general(self, rollout: Rollout) -> dict[str, float]:
+    """rollout/general: the share of general questions; true/...: their true preference, where a world knows it. Measured
+    only."""
+    if self.stage.general is None:
+      return {}
+    questions, known = [r.question for r in rollout.responses], self.stage.general.known
+    found = {"rollout/general": float(np.mean([question.kind in GENERAL for question in questions]))}
+    return found if known is None else found | true_means(known, questions, [
       r.sample(self.stage.template.prefill) for r in rollout.responses])
 
   def train(self, state, minibatches: list[Packed], rollout: Rollout, advantages, old, ref) -> tuple[TrainState, list[dict]]:

@@ -360,7 +360,7 @@ def test_a_damaged_set_is_refused(tmp_path):
   load_questions(Generated(count=20), "train", tmp_path)
   (info,) = tmp_path.glob("*/*/*/dataset_info.json")
   info.unlink()
-  with pytest.raises(InputError, match="2.0.0: the data set is damaged.*Delete that folder"):
+  with pytest.raises(InputError, match="3.0.0: the data set is damaged.*Delete that folder"):
     load_questions(Generated(count=20), "train", tmp_path)
 
 

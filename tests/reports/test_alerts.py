@@ -53,6 +53,17 @@ def test_a_jump_of_length_after_a_change_of_its_maximum_is_healthy():
   assert [a.rule for a in alerts(stage_log(log, samples))] == ["length"]
 
 
+def test_a_jump_of_length_with_other_questions_is_healthy():
+  log, samples = logs.healthy(0, kind="flat")
+  log["length/mean"] = log["length/mean"] * (1 - 0.4 * (log["step"] >= 150))
+  assert [a.rule for a in alerts(stage_log(log, samples))] == ["length"]
+  share = {**log, "rollout/general": np.where(log["step"] >= 150, 0.5, 0.0)}
+  assert alerts(stage_log(share, samples)) == []
+  found = stage_log(log, samples)  # an older log tells it by the reward model that comes in
+  found.series["reward/helpful"] = log["step"][149:], np.full(151, 0.5)
+  assert alerts(found) == []
+
+
 def test_a_reward_model_that_rises_while_accuracy_stays_is_healthy():
   log, samples = logs.healthy(0, kind="flat")
   log["reward/helpful"] = logs.ramp(log, 100, over=150)

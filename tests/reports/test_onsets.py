@@ -63,12 +63,12 @@ def test_a_failure_that_comes_back_is_told_again():
 
 
 def test_a_resumed_run_tells_what_the_uninterrupted_one_tells():
-  log, samples = logs.healthy(0, steps=300)
+  log, samples = logs.healthy(0, steps=230)
   logs.plant("length", log, samples, 100, 0)
   log["verifier/crashed"] = np.where(log["step"] >= 200, 60.0, 0.0)
   whole, lines = told(log, samples), lines_of(log)
   assert {rule for _, rule, _ in whole} >= {"length", "verifier"}
-  for cut in (50, 180, *(noticed - before for noticed, _, _ in whole for before in (0, 1))):
+  for cut in (180, *(noticed - before for noticed, _, _ in whole[:1] for before in (0, 1))):
     again = Onsets("r1_zero", [x for x in lines if x["step"] <= cut], [s for s in samples if s["step"] <= cut])
     later = [(x["step"], a.rule, a.step) for x in lines if x["step"] > cut for a in again.line(x)]
     assert later == [alert for alert in whole if alert[0] > cut]

@@ -189,6 +189,7 @@ def test_general_questions_come_at_their_step_and_are_scored_by_their_models(who
   for kind in ("helpful", "safety"):  # what the world knows is measured beside the model's score, and is no part of a reward
     assert all((f"true/{kind}" in line) == (f"reward/{kind}" in line) for line in rl_2)
     assert all(0 <= line[f"true/{kind}"] <= 1 for line in rl_2 if f"true/{kind}" in line)
+  assert all(line["rollout/general"] == (0.5 if line in late else 0.0) for line in rl_2)
   parts = {name for sample in lines(whole, "samples") if sample["stage"] == "rl_2" for name in sample["parts"]}
   assert parts <= {"accuracy", "format", "language", "helpful", "safety"}
 
