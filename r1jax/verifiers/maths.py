@@ -23,7 +23,7 @@ from r1jax.verifiers.answers.question import is_copied, is_passage
 from r1jax.verifiers.answers.records import Clock, Group, Named, Scalar, Words
 from r1jax.verifiers.answers.statement import stated
 from r1jax.verifiers.answers.text import plain_words, tidy
-from r1jax.verifiers.answers.units import marked_units, nouns_of
+from r1jax.verifiers.answers.units import is_spelled_out, marked_units, nouns_of
 from r1jax.verifiers.tags import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 from r1jax.verifiers.verdict import SCORED, UNPARSABLE, Verdict
 
@@ -52,7 +52,8 @@ class Extraction(Enum):
   r"""Where the answer of a response is looked for.
 
   TAGGED: the last `<answer>` block, R1-Zero's; a lone \boxed{..} in it is opened. BOXED: the \boxed{..} of what follows
-  the last `</think>`, or of the whole text without one. LAST_NUMBER: the last number, fraction or percentage there.
+  the last `</think>`, or of the whole text without one; a thought that is not closed has none. LAST_NUMBER: the last
+  number, fraction or percentage there.
   """
 
   TAGGED = "tagged"
@@ -76,7 +77,7 @@ def extract_answer(response: str, prefill: str = "", how: Extraction = Extractio
     start += len(ANSWER_OPEN)
     content = text[start : text.index(ANSWER_CLOSE, start)].strip()
     return content if _EMPTY_BOX.sub("", content).strip() else None
-  text = text[text.rfind(THINK_CLOSE) + len(THINK_CLOSE) :] if THINK_CLOSE in text else text
+  text = text.rpartition(THINK_CLOSE)[2].partition(THINK_OPEN)[0]
   if how is Extraction.BOXED:
     return ", ".join(boxes(text)) or None
   numbers = [match[0].strip() for match in _LAST_NUMBER.finditer(text.translate(_ASCII_DIGITS))]
@@ -144,14 +145,14 @@ def judge(answer: str, gold: str, question: str = "") -> Verdict:
   gold_form = _gold_form(gold)
   if gold_form is None or len(answer) > MAX_LENGTH:
     return _same_words(answer, gold), SCORED if gold_form is None else UNPARSABLE
-  nouns = _nouns(question, gold) if _WORD.search(answer) else frozenset()
+  nouns = _nouns(question, gold) if _LETTER.search(answer) else frozenset()
   status = UNPARSABLE
   for text in _readings(answer, gold_form, question):
     form = _form(text, nouns, question)
     if form is None:
       continue
     status = SCORED
-    right = answers.equal(form, gold_form, text, _gold_text(gold)) or _equal_in_letters(text, gold, gold_form)
+    right = answers.equal(form, gold_form, text, _gold_text(gold)) or _equal_in_letters(text, gold, gold_form, nouns)
     if right or not isinstance(form, Words):  # words may be a sentence that states the gold answer's
       return right and not is_copied(text, gold, question), SCORED
   return _same_words(answer, gold), status
@@ -197,12 +198,17 @@ def _readings(answer: str, gold_form: object, question: str) -> Iterator[str]:
   if len(found) > 1:  # one answer in several writings, or several answers
     yield tidy(", ".join(found))
     return
+  if found and not with_boxes(answer, lambda content: "").strip(" \n$.,;"):
+    yield tidy(found[0])  # once or several times, and nothing beside it
+    return
   lines = [line.strip() for line in answer.split("\n") if line.strip()]
   if 1 < len(lines) <= MAX_LINES and all(_LINE_OF_LIST.fullmatch(line) for line in lines):
     yield tidy(", ".join(lines))
   yield _whole(answer)
   if is_passage(answer, question):
     return
+  if isinstance(gold_form, Words) and (said := _YES_OR_NO.match(answer.strip())):
+    yield said[1] or said[2]
   gold_form = gold_form.form if isinstance(gold_form, Named) else gold_form
   numbers = (isinstance(gold_form, Scalar) and is_literal(gold_form.node)) or isinstance(gold_form, Clock) or (
     isinstance(gold_form, Group) and gold_form.kind == "ratio")
@@ -232,9 +238,10 @@ def _opened(content: str) -> str:
   return f"{{{content}}}" if re.fullmatch(r"[-\w.+*/\\{}()^ ]*", content) and not content.startswith("\\text") else content
 
 
-def _equal_in_letters(answer: str, gold: str, gold_form: object) -> bool:
+def _equal_in_letters(answer: str, gold: str, gold_form: object, nouns: frozenset[str]) -> bool:
   """Whether they are equal where no letter is a unit, 6 m n for 6mn; or where the last one is, 24m^2 for 24 m^2."""
-  if isinstance(gold_form, Scalar) and gold_form.unit and _UNIT_LETTER.search(answer):
+  letter = _UNIT_LETTER.search(answer)
+  if letter and isinstance(gold_form, Scalar) and (gold_form.unit or _is_unit_of(letter[1][0], gold_form, nouns)):
     form = _form(_UNIT_LETTER.sub(r" \1", answer), frozenset(), "")
     return form is not None and answers.equal(form, gold_form)
   if not (_FACTOR_LETTER.search(answer) and _FACTOR_LETTER.search(gold)):
@@ -243,8 +250,15 @@ def _equal_in_letters(answer: str, gold: str, gold_form: object) -> bool:
   return None not in forms and answers.equal(*forms)
 
 
-_WORD = re.compile("[A-Za-z]{2}")
+def _is_unit_of(letter: str, gold: Scalar, nouns: frozenset[str]) -> bool:
+  """Whether a letter is a unit though the gold answer, a number, has none: 28L where a question asks for liters."""
+  return is_literal(gold.node) and is_spelled_out(letter, nouns)
+
+
+_LETTER = re.compile("[A-Za-z]")
 _UNIT_LETTER = re.compile(r"(?<=\d)([A-Za-z](?:\^\{?[23]\}?)?)$")
+_YES_OR_NO = re.compile(r"(?:(yes)|(no))\b[,.!;:](?!.*\b(?:yes|no|but|or|maybe|however|if|unless|wait|wrong|"
+  r"actually)\b)(?(1)(?!.*(?:\bnot\b|n't\b)))", re.IGNORECASE | re.DOTALL)
 _FACTOR_LETTER = re.compile(r"[\d}] ?[A-Za-z](?![A-Za-z])")
 _LINE_OF_LIST = re.compile(r"(?!.*(?<![A-Za-z\\])[A-Za-z]{3})[^-+*/=,&\s](?:.{0,60}[^-+*/=,&\\\s])?")
 

@@ -14,7 +14,7 @@ from r1jax.verifiers import choice
 from r1jax.verifiers.kinds import check_machine, kind_of
 from r1jax.verifiers.maths import Extraction, extract_answer
 from r1jax.verifiers.pool import VerifierPool
-from r1jax.verifiers.tags import THINK_CLOSE
+from r1jax.verifiers.tags import THINK_CLOSE, THINK_OPEN
 from r1jax.verifiers.verdict import SCORED, STATUSES, UNPARSABLE, Verdict
 
 UNUSABLE = "unusable"  # the row's answer or tests can judge no response
@@ -111,7 +111,7 @@ def candidates(response: str, kind: str) -> list[str]:
     found = extract_answer(response, how=how)
     if found is not None:
       return [found]
-  text = response.rpartition(THINK_CLOSE)[2].strip()
+  text = response.rpartition(THINK_CLOSE)[2].partition(THINK_OPEN)[0].strip()
   places = [text, text.rpartition("\n")[2]]
   if kind == "maths":
     places.append(extract_answer(response, how=Extraction.LAST_NUMBER) or "")

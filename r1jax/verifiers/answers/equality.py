@@ -27,6 +27,9 @@ def equal(answer: object, gold: object, answer_text: str = "", gold_text: str = 
     return equal_families(answer, gold)
   if isinstance(answer, Relation) and isinstance(gold, Scalar) and answer.value is not None:
     return is_literal(gold.node) and equal(answer.value, gold)  # x+y = 7 where x+y is asked for
+  if isinstance(answer, Relation) and isinstance(gold, Scalar) and answer.sign == "=":
+    # x^2-9 = (x-3)(x+3) where x^2-9 is to be factored
+    return same_expression(answer.left, answer.right) and same_expression(answer.right, gold.node)
   if isinstance(gold, Relation) or isinstance(answer, Relation):
     return isinstance(gold, Relation) and isinstance(answer, Relation) and proportional(answer, gold)
   if isinstance(gold, Congruence) or isinstance(answer, Congruence):

@@ -4,7 +4,7 @@ import re
 
 from r1jax.verifiers.answers.chinese import chinese_number, scaled
 from r1jax.verifiers.answers.expression import MAX_WORD, Node, Unreadable, parse, symbols
-from r1jax.verifiers.answers.labels import chain, rounds_to
+from r1jax.verifiers.answers.labels import chain, is_name, rounds_to
 from r1jax.verifiers.answers.parts import COLON, COMMAS, enclosed, joint, split
 from r1jax.verifiers.answers.records import Based, Clock, Congruence, Family, Group, Matrix, Named, Relation, Scalar, Words
 from r1jax.verifiers.answers.regions import INFINITY, OPPOSITE, Region
@@ -31,10 +31,11 @@ _ALL_REALS = frozenset(
 _CAPITALS = re.compile(r"[A-Z]{2,4}")
 _LETTERS = re.compile(r"[A-Za-z][A-Za-z' -]*")
 _BASED = re.compile(
-  r"\(?([0-9A-Za-z]{1,64})\)?(?:_(?:\{(?:\\text\{)?(\d{1,2})\}?\}|(\d))| (?:in )?base[- ](\d{1,2}))", re.ASCII
+  r"\(?([0-9A-Za-z]{1,64})\)?(?:_(?:\{(?:\\text\{)?\s*(\d{1,2})\s*\}?\}|(\d))| (?:in )?base[- ](\d{1,2}))", re.ASCII
 )
 _SEPARATOR = joint("and|or", "", r"[,;和与]|或者?|以及|\\\\")
 _NUMBER = r"-?\d+(?:\.\d+)?"
+_CONCLUDED = re.compile(r"(?:so|thus|hence|therefore|then)\b(?!\s*=)", re.IGNORECASE)
 _TO = re.compile(rf"({_NUMBER}) ?(?:to|\\text\{{ ?to ?\}}) ?({_NUMBER})", re.ASCII)
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))? ?(?:\\(?:text|unit)\{)? ?([ap])\.? ?m\.?\}?", re.IGNORECASE | re.ASCII)
 _MEMBER = re.compile(r"(\\?[A-Za-z]+)\s*\\in(?![A-Za-z])\s*")
@@ -123,6 +124,8 @@ def _read_together(text: str) -> object:
   parts = split(text, _SEPARATOR)
   if len(parts) > 1:
     parts = [part for part in parts if part]
+    if any(map(_CONCLUDED.match, parts[1:])):
+      raise Unreadable("a sentence")
     return Group("list", _items(parts)) if len(parts) > 1 else read(parts[0] if parts else "")
   return _bracketed(text) or _relation_or_scalar(text)
 
@@ -178,7 +181,9 @@ def _matrix(text: str) -> Matrix | None:
   match = _MATRIX.fullmatch(text) if "\\begin" in text else None
   if match is None:
     return None
-  if match["power"].strip() or (match["kind"] == "array" and "\\{" in match["factor"]):
+  if match["kind"] == "array" and match["factor"].endswith("\\{"):
+    return None  # equations
+  if match["power"].strip():
     raise Unreadable("a matrix with something after it")
   rows = [row for row in (part.strip() for part in match["body"].replace("\\hline", "").split("\\\\")) if row]
   cells = tuple(tuple(_relation_or_scalar(cell.strip()) for cell in row.split("&")) for row in rows)
@@ -278,10 +283,12 @@ def _scalar(text: str) -> object:
   return Scalar(node, mark, unit)
 
 
-def _approximated(match: re.Match) -> Scalar | None:
+def _approximated(match: re.Match) -> Scalar | Named | None:
   r"""An exact value with its decimal behind it, \frac{3}{2} (1.5) or \pi \approx 3.14: None where they contradict."""
   if _APPROXIMATED.fullmatch(match[1]):
     return None
+  if match[3] and is_name(match[1]):
+    return Named(match[1], _scalar(match[3]))  # x \approx 3.14
   try:
     form, decimal = _scalar(match[1]), _scalar(match[2] or match[3])
   except Unreadable:

@@ -13,6 +13,8 @@ from r1jax.verifiers.answers.values import Undefined, evaluate, inexact, is_real
 _NAME = re.compile(r"(?:\\?[A-Za-z]+(?:_(?:\{[A-Za-z0-9]+\}|[A-Za-z0-9]))?)'{0,3}(?:\s*\(\s*[A-Za-z]\s*\))?")
 _FUNCTION = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc|ln|log|lg|exp|sqrt)(?![A-Za-z])")
 _CALL = re.compile(r"(?:[A-Z][A-Za-z]{0,3}|[fghF])'{0,3}(?:\^\{-1\})?\s*\([^()=]*\)")  # P(A), C(8,2), f(3)
+_DERIVATIVE = re.compile(r"\\frac\s*\{\s*d(?:\^\{?\d\}?)?\s*[A-Za-z]?\s*\}\s*\{\s*d\s*[a-z](?:\^\{?\d\}?)?\s*\}"
+                         r"|d[a-z]\s*/\s*d[a-z]")  # fmt: skip
 _SEGMENT = re.compile(r"m?\s*\|?\s*[A-Z]{2,4}\s*\|?")  # BF, ABC
 _SEGMENTS = re.compile(r"(?=.*[A-Z]{2})(?:\\(?:frac|cdot|times)|[A-Z]{2,3}|[{}+\-/*^2 ])+")  # NO/BO, AB + CD
 _GEOMETRIC = re.compile(r"\\(?:angle|overline|triangle|vec|hat|bar|overrightarrow|widehat|underline|mathcal|lim|sum|"
@@ -94,7 +96,7 @@ def _is_label(text: str, node: Node | None) -> bool:
   """Whether the left side only says what the right side is the value of."""
   if _NEGATED.search(text):
     return False
-  if _CALL.fullmatch(text) or _SEGMENT.fullmatch(text) or _SEGMENTS.fullmatch(text):
+  if _CALL.fullmatch(text) or _DERIVATIVE.fullmatch(text) or _SEGMENT.fullmatch(text) or _SEGMENTS.fullmatch(text):
     return True
   return node is None and bool(_GEOMETRIC.search(text) or _LABEL_WORDS.fullmatch(text) or _labelled_letter(text))
 

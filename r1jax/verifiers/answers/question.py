@@ -29,6 +29,11 @@ def is_copied(answer: str, gold: str, question: str) -> bool:
   whole, wanted = _normal(answer)[0], _normal(_core(gold))[0]
   if "=" in whole and "=" not in gold and _stands(whole, _normal(question)):
     return True
+  last = whole.rpartition("=")[2]
+  if last != whole and last != wanted and not _NUMERAL.fullmatch(last) and _STRUCTURE.search(last):
+    asked = _normal(question)
+    if _stands(last, asked) and not _stands(wanted, asked, as_a_side=True):
+      return True  # 10/2 = 10/2
   written = _normal(_core(answer))[0]
   if written == wanted or not _STRUCTURE.search(written) or (_NUMERAL.fullmatch(written) and _NUMERAL.fullmatch(wanted)):
     return False

@@ -52,13 +52,13 @@ _RETRACTED = re.compile(r"\b(?:no|not|wait|wrong|incorrect|false|but|or|maybe|pe
 _DENIED = re.compile(
   r"\s*(?:\w+\s+)?(?:(?:is|are|was|were)\s+(?:not|never)\b|isn't|aren't|wasn't|doesn't)"
   r"|.*\b(?:not|isn't|never)\b(?:\s+\w+){0,2}\s+(?:answer|correct|right|true|valid|possible|enough|solution)"
-  r"|.*\b(?:not|no|never)\W*$",
+  r"|.*\b(?:not|no|never)\W*$|.*\btoo (?:many|much|few|little|large|small|big|high|low|long|short|old|young|far)\b",
   re.IGNORECASE,
 )
 # Before a number, and after it: then it is a part of something else.
 _OPEN = re.compile(
   r"(?:\d|\b(?:negative|minus|plus|times|or|but|except|except for|besides|excluding|root|half|twice|double|triple|at "
-  r"least|at most|instead of|(?<!round )(?<!rounds )(?<!rounded )(?<!add )(?<!adds )up to|under|above|below|nearly|"
+  r"least|at most|instead of|over|(?<!round )(?<!rounds )(?<!rounded )(?<!add )(?<!adds )up to|under|above|below|nearly|"
   r"almost|between|past|base|not|exceeds?|half of|(?:more|less|fewer|greater|smaller|larger|bigger|other|rather|older|"
   r"younger|"
   r"higher|lower) than"
@@ -89,6 +89,7 @@ _BETWEEN = re.compile(r"\bbetween\b(?!.*\b(?:is|are|was|were)\b)", re.IGNORECASE
 _VERB = re.compile(r"\s*(?:\S+\s+){0,4}?(?:is|are|was|were|will|did|do|does|has|have|had|can|\w{3,}ed)\b")
 _RELATIVE = re.compile(r"\b(?:that|which|who|whom|whose|where)\b", re.IGNORECASE)
 _COPULA = re.compile(r"\b(?:is|are|was|were|be|will be|equals?|makes?|gives?|becomes?|remain)\b|=|是|为", re.IGNORECASE)
+_CLAIMING = re.compile(r"\b(?:is|are|was|were|equals?|becomes?)\s+$", re.IGNORECASE)
 _EQUALS = re.compile(r"(?<![<>!=\\])=(?!=)\s*(?:about|approximately|around|roughly|\\approx)?\s*")
 _LONE_NUMBER = re.compile(rf"(?:^|[A-Za-z,;:](?<!\\div)(?<!times)(?<!cdot)(?<! x)\s+)({_NUMBER})\s*$", re.ASCII)
 _ANSWER = re.compile(rf"\banswer(?:\s+is|\s*:|\s*=)+\s*({_FORMULA}|{_NUMBER})(?!\s*[-+*/=^x])", re.IGNORECASE | re.ASCII)
@@ -124,7 +125,8 @@ def stated(text: str, numbers: bool, given: frozenset[str] = frozenset()) -> lis
   if prose.rstrip().endswith(("?", "？")) or not _PROSE.search(re.sub(r"\\[A-Za-z]+", "", prose)):
     return []
   prose = "\n".join(in_ascii(line) for line in prose.replace("**", "").split("\n"))
-  if len({_value(match[1]) for match in _ANSWER.finditer(prose)}) > 1:
+  answers = {_value(match[1]) for match in _ANSWER.finditer(prose)}
+  if len(answers) > 1:
     return []
 
   if not numbers:
@@ -143,7 +145,9 @@ def stated(text: str, numbers: bool, given: frozenset[str] = frozenset()) -> lis
   clause = _clause(sentences[place], candidates)
   found = candidates(clause)
   choice = _chosen(clause, found, given) if len(found) <= MAX_CANDIDATES else None
-  return _writings(clause, choice, formulas) if choice is not None and _is_claimed(clause, choice) else []
+  if choice is None or not _is_claimed(clause, choice) or answers - {_value(choice[0])}:
+    return []  # the last: "the answer is 60, and the rest is 70" is 60 or nothing
+  return _writings(clause, choice, formulas)
 
 
 def _list_of(run: re.Match, formulas: list[str]) -> str:
@@ -191,7 +195,7 @@ def _chosen(clause: str, found: list[re.Match], given: frozenset[str]) -> re.Mat
   adjuncts = [bool(_ADJUNCT.search(before) and not _WHOLE.search(before)) for before in (clause[: m.start()] for m in found)]
   pool = [match for match, adjunct in zip(found, adjuncts, strict=True) if not adjunct] or found
   if len({_value(match[0]) for match in pool}) > 1:
-    pool = [match for match in pool if _value(match[0]) not in given]
+    pool = [match for match in pool if _value(match[0]) not in given or _CLAIMING.search(clause[: match.start()])]
   return pool[-1] if len({_value(match[0]) for match in pool}) == 1 else None
 
 

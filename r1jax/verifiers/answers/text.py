@@ -8,6 +8,7 @@ import re
 import unicodedata
 
 from r1jax.verifiers.answers.chinese import with_scales
+from r1jax.verifiers.answers.units import is_unit
 
 _CHARACTERS = str.maketrans(
   {
@@ -64,6 +65,7 @@ _PREFIX = re.compile(
   r"(?:answer|result|solution|ans)(?: is| equals| ?:| ?=)+ *",
   re.IGNORECASE,
 )
+_NEGATIVE = re.compile(r"(?:negative|minus)\s+(?=[\d.]|\\d?frac)", re.IGNORECASE)
 _TWICE_ESCAPED = re.compile(r"\\\\(?=(?:d?frac|tfrac|sqrt|leq?|geq?|text|pi|cdot|times|begin|end|left|right|infty|circ|"
   r"pm|cup|in)(?![a-z]))")
 _FONTS = (
@@ -88,8 +90,7 @@ def tidy(text: str) -> str:
     text = text.replace("**", "^" if _PYTHON_POWER.search(text) else "")
   text = text.lstrip("#").strip("` ")
   text = _PREFIX.sub("", text, count=1) if _PREFIX.match(text) else text
-  text = _undelimited(text.strip())
-  text = _commands(text)
+  text = _commands(_NEGATIVE.sub("-", _undelimited(text.strip())))
   text = " ".join(text.split()).rstrip(" ;,")
   if text.endswith(".") and not text.endswith("..."):
     text = text[:-1].rstrip()
@@ -161,6 +162,8 @@ def _unfont(match: re.Match) -> str:
   if _FUNCTION_WORD.fullmatch(inside):
     return f"\\{inside.strip()} "
   if any(c.isdigit() for c in inside) or not _WORD.search(inside):
+    if inside.startswith(" ") and "text" in command and is_unit(inside.strip()):
+      return f"\\text{{{inside}}}"  # 12\pi\text{ m}
     return f" {inside} " if "text" in command or "box" in command else f"{{{inside}}}" if len(inside) > 1 else inside + " "
   return f"\\text{{{inside}}}"
 

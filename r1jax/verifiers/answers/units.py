@@ -64,7 +64,7 @@ _SPELLINGS = {
   "byte": "",
   "ms": "millisecond",
   "way": "",
-  "time": "次 倍",
+  "time": "次",
   "sheet": "张",
   "piece": "个 只 块儿 件 条 支 枝 棵 根 颗 粒 片 朵 头 匹 辆 台 架 艘 座 间 套 双 对 组 排 行 列 "
   "袋 箱 盒 瓶 包 桶 筐 本 页 道 题 层 户 家 步 圈 下 段 班 盆 盏 面 种 门",
@@ -77,7 +77,8 @@ _RATES = {
   "mph": "mile per hour", "kph": "km per hour", "kmh": "km per hour", "mpg": "mile per gallon", "fps": "foot per second",
 }  # fmt: skip
 _CURRENCIES = {"\\$": "dollar", "$": "dollar", "¥": "yuan", "€": "euro", "£": "pound sterling", "\\euro": "euro",
-               "\\pounds": "pound sterling", "₹": "rupee", "Rs": "rupee", "Rs.": "rupee"}  # fmt: skip
+               "\\pounds": "pound sterling", "₹": "rupee", "US$": "dollar", "US\\$": "dollar",
+               "Rs": "rupee", "Rs.": "rupee"}  # fmt: skip
 # After a number these change it, or say something else of it; in the question or not, none is a unit.
 _CHANGING = frozenset(
   (  # noqa: SIM905
@@ -119,7 +120,7 @@ _HAN = re.compile(rf"(?<=[\d)}}%{_HAN_NUMERALS}])\s*((?:(?![{_HAN_NUMERALS}])[\u
   rf"千(?=[克米瓦])){{1,8}})(?=\s*(?:$|[,;)\]}}]))")
 _HAN_TEXT = re.compile(r"\\text\{\s*([\u4e00-\u9fff]{1,8})\s*\}")
 _SIGN_AFTER = re.compile(r"(-?)(\d[\d,.]*)\s*(\\\$|\\euro|[$¥€£₹])")
-_SIGN_BEFORE = re.compile(r"([-+]?)\s*(\\euro|\\pounds|\\\$|USD|EUR|GBP|RMB|Rs\.?|[$¥€£₹])\s*(?=[\d.\\])(?!\\\$)")
+_SIGN_BEFORE = re.compile(r"([-+]?)\s*(\\euro|\\pounds|\\\$|US\\?\$|USD|EUR|GBP|RMB|Rs\.?|[$¥€£₹])\s*(?=[\d.\\])(?!\\\$)")
 _UNIT = re.compile(r"\s*\\unit\{([^{}]*)\}$")
 
 
@@ -142,6 +143,13 @@ def is_changing(word: str) -> bool:
 def is_unit(word: str) -> bool:
   lower = word.casefold()
   return word in _UNITS or lower in _LOWER or _singular(lower) in _LOWER or lower in _RATES
+
+
+def is_spelled_out(letter: str, nouns: frozenset[str]) -> bool:
+  """Whether a letter is the sign of a unit that is among the nouns, L where a question asks for liters."""
+  unit = _UNITS.get(letter)
+  return unit is not None and any(_singular(word.casefold()) in nouns for word in (unit, *_SPELLINGS[unit].split())
+                                  if len(word) > 2)
 
 
 def is_han_unit(word: str) -> bool:
@@ -241,5 +249,6 @@ def _han(match: re.Match, question: str, any_word: bool) -> str:
     if words.startswith(prefix) and words[2:] in _UNITS:
       return f"\\unit{{{_UNITS[words[2:]]}{power}}}"
   known = words in _UNITS or any(words[:end] in _UNITS and words[end:] in question for end in range(1, len(words)))
-  counted = (any_word or words in question) and not any(c in _HAN_CHANGING for c in words)
+  times = words == "倍" and (any_word or words in question)
+  counted = times or (any_word or words in question) and not any(c in _HAN_CHANGING for c in words)
   return f"\\unit{{{_UNITS.get(words) or words}}}" if known or counted else match[0]
