@@ -1,11 +1,12 @@
 """The clip of 10 against the usual 0.2: the remark on "the clip ratio" of V2, section 3.2.1, in miniature.
 
-Question: does a clip of 0.2 cost accuracy, because it cuts the gradient of many tokens, as the paper says of lower values?
-To be answered on five seeds; it has not been run yet, so nothing is claimed.
+Claim: none yet. The question: does a clip of 0.2 cost accuracy, because it cuts the gradient of many tokens, as the paper says
+of lower values?
 
     python -m r1jax run experiments/ablate_clip.py --reuse runs/r1_tiny
 
 Without --reuse (a finished run of r1_tiny.py), its base is trained too. Hardware: two CPU cores, 2 GB of memory.
+Time and Expected: not known; it has not been run on five seeds yet.
 """
 import dataclasses
 

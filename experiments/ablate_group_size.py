@@ -1,11 +1,12 @@
 """Group size: as many samples a step from fewer or more questions.
 
-Question: of 128 samples a step, is it better to have many questions or many samples of each? The paper has 32 x 16. To be
-answered on five seeds; it has not been run yet, so nothing is claimed.
+Claim: none yet. The question: of 128 samples a step, is it better to have many questions or many samples of each? The paper
+has 32 x 16.
 
     python -m r1jax run experiments/ablate_group_size.py --reuse runs/r1_tiny
 
 Without --reuse (a finished run of r1_tiny.py), its base is trained too. Hardware: two CPU cores, 2 GB of memory.
+Time and Expected: not known; it has not been run on five seeds yet.
 """
 import dataclasses
 

@@ -1,11 +1,12 @@
 """Every response the same weight (DeepSeekMath, equation 3) against every token the same.
 
-Question: does weighting every response alike make answers longer or shorter than weighting every token alike? To be
-answered on five seeds; it has not been run yet, so nothing is claimed.
+Claim: none yet. The question: does weighting every response alike make answers longer or shorter than weighting every token
+alike?
 
     python -m r1jax run experiments/ablate_length_normalisation.py --reuse runs/r1_tiny
 
 Without --reuse (a finished run of r1_tiny.py), its base is trained too. Hardware: two CPU cores, 2 GB of memory.
+Time and Expected: not known; it has not been run on five seeds yet.
 """
 import dataclasses
 

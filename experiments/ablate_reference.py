@@ -1,11 +1,11 @@
 """The reference replaced by the policy every 50 steps against one that stays: R1, Nature, "Training details".
 
-Question: does a reference that stays hold the policy back, which is why the paper replaces it? To be answered on five seeds;
-it has not been run yet, so nothing is claimed.
+Claim: none yet. The question: does a reference that stays hold the policy back, which is why the paper replaces it?
 
     python -m r1jax run experiments/ablate_reference.py --reuse runs/r1_tiny
 
 Without --reuse (a finished run of r1_tiny.py), its base is trained too. Hardware: two CPU cores, 2 GB of memory.
+Time and Expected: not known; it has not been run on five seeds yet.
 """
 import dataclasses
 
