@@ -1,7 +1,7 @@
 """The clip of 10 against the usual 0.2: the remark on "the clip ratio" of V2, section 3.2.1, in miniature.
 
-Claim: none yet. The question: does a clip of 0.2 cost accuracy, because it cuts the gradient of many tokens, as the paper says
-of lower values?
+Claim: none yet. The question: does a clip of 0.2 cost accuracy, because it cuts the gradient of many tokens, as the paper
+says of lower values?
 
     python -m r1jax run experiments/ablate_clip.py --reuse runs/r1_tiny
 

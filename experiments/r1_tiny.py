@@ -9,11 +9,11 @@ accuracy; a student distilled from it beats the same student trained by RL alone
 
 Hardware: two CPU cores, 2 GB of memory. Nothing is downloaded. Time: 18 minutes from nothing.
 Expected, as measured once, on seed 0, before the second RL stage and distillation were made longer and tests set apart from
-validation (experiments/results/r1_tiny/evaluation.md; `claims` below says what is to hold on every seed): pass@1 0.19 at the base,
-0.978 (0.963 to 0.986) after R1-Zero with 65% of the thoughts in one language, 0.906 (0.882 to 0.926) and 100% after the cold
-start, 0.971 (0.955 to 0.981) after RL stage 1; helpfulness by the true preference 0.33 there, 0.54 (0.51 to 0.58) after SFT,
-0.64 (0.61 to 0.67) after RL stage 2, with pass@1 0.984 (0.971 to 0.992); violations 0.47 to 0.000; the student 0.70
-distilled, 0.28 by RL alone.
+validation (experiments/results/r1_tiny/evaluation.md; `claims` below says what is to hold on every seed): pass@1 0.19 at
+the base, 0.978 (0.963 to 0.986) after R1-Zero with 65% of the thoughts in one language, 0.906 (0.882 to 0.926) and 100%
+after the cold start, 0.971 (0.955 to 0.981) after RL stage 1; helpfulness by the true preference 0.33 there, 0.54 (0.51 to
+0.58) after SFT, 0.64 (0.61 to 0.67) after RL stage 2, with pass@1 0.984 (0.971 to 0.992); violations 0.47 to 0.000; the
+student 0.70 distilled, 0.28 by RL alone.
 
 The world: sums of three to six numbers, in English words or Chinese characters, in a corpus that mixes the two and
 whose steps in English are wrong more often (r1jax/data/bilingual.py), and requests for lists of things, some to be refused,
