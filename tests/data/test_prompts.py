@@ -261,5 +261,5 @@ def test_bad_sources(source, message, tmp_path):
 
 
 def test_unknown_split(tmp_path):
-  with pytest.raises(InputError, match="split: 'test'"):
-    load_questions(Generated(count=5), "test", tmp_path)
+  with pytest.raises(InputError, match="split: 'dev'"):
+    load_questions(Generated(count=5), "dev", tmp_path)

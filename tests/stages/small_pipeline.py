@@ -52,7 +52,7 @@ cold_start_data = Curate(name="cold_start_data", start="r1_zero", draws=draws, p
                          filters=Filters(language=0.99), refiner=RuleRefiner(glossary()))
 cold_start = SFT(name="cold_start", start=EXPERIMENT, documents=Rows("cold_start_data"), template=PROMPT, epochs=2,
                  optimizer=AdamW(lr=1e-3, cosine=True), batch_size=4, max_length=40, checkpoint_every=1)
-many = dataclasses.replace(draws, questions=HELPFUL, count=64)
+many = dataclasses.replace(draws, questions=HELPFUL, count=128)
 pairs = Preferences(name="pairs", start="base", draws=many, pairs=3, judge=KnownPairJudge(),
                     known=KnownPreference(), margin=0.5, length_tolerance=0.5)
 helpful = RewardModel(name="helpful", start="base", data="pairs", learns=RewardKind.PAIRWISE, reads="summary",
