@@ -17,7 +17,7 @@ def run(capsys, name, *arguments, status=0):
 def test_text_and_json_say_the_same(capsys):
   text = run(capsys, "r1_zero_tiny").out
   said = json.loads(run(capsys, "r1_zero_tiny", "--json").out)
-  assert [stage["name"] for stage in said["stages"]] == ["base", "r1_zero"]
+  assert [stage["name"] for stage in said["stages"]] == ["base", "r1_zero", "evaluation"]
   zero = said["stages"][1]
   assert zero["starts_from"] == "stage base" and zero["geometry"]["responses of a rollout"] == 128
   assert zero["changes"][0] == {"field": "max_length", "step": 60, "acts_at": 60, "before": 34, "after": 68}
