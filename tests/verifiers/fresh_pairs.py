@@ -94,7 +94,51 @@ PROSE = [
   ("至少12个", "12", False, ""),
 ]
 
+CLAIMS = [  # what is said of a number, and what stands around it
+  ("3x = 21, so x = 7", "7", True, "Solve for $x$: $3x - 5 = 16$."),
+  ("The answer is 60; 70 is too many.", "70", False, ""),
+  ("The answer is 777; someone got 70.", "70", False, ""),
+  ("It is 8, and the cube root of 64 is 4.", "8", False, "What is the cube root of 64 plus 4?"),
+  ("The first is 8, the second is 4.", "8", False, "What is 4 and 4?"),
+  ("Tom drove over 180 miles.", "180", False, ""),
+  ("He drove 180 miles over 4 hours.", "180", True, "How far does he drive in 4 hours?"),
+  ("The whiteboard is cleaned 24 times in a day.", "24", True, ""),
+  ("It is 24 times two.", "24", False, ""),
+  ("Suppose it is 70.", "70", False, ""),
+  ("We want to know whether it is 70.", "70", False, ""),
+  ("This contradicts 70.", "70", False, ""),
+  ("It used to be 70.", "70", False, ""),
+  ("It differs from 70.", "70", False, ""),
+  ("They differ by 70.", "70", True, ""),
+  ("If the answer were 70, it would be odd.", "70", False, ""),
+  ("If he sells all, he has 70.", "70", True, ""),
+  ("It is one of 7, 12 and 12.", "12", False, ""),
+  (r"It is $\sqrt{2}$ and then 777.", r"\sqrt{2}", False, ""),
+  (r"$\sqrt{2}$, no wait, 777.", r"\sqrt{2}", False, ""),
+  (r"The 777 of $\sqrt{2}$", r"\sqrt{2}", False, ""),
+  (r"The answer is \ln(864 \mbox{ inches}^2).", r"864 \mbox{ inches}^2", False, ""),
+  (r"The answer is 864 \mbox{ inches}^2 + 1.", r"864 \mbox{ inches}^2", False, ""),
+  (r"The answer is 864 \mbox{ inches}^2.", r"864 \mbox{ inches}^2", True, ""),
+  (r"145^\circ divided by 2", r"145^\circ", False, ""),
+  (r"The answer is \frac{\$18.90}{5}.", r"\$18.90", False, ""),
+  ("The answer is x < x=5.", "x=5", False, ""),
+  ("The answer is (x=5)^2.", "x=5", False, ""),
+  ("Yes, it is.", "yes", True, ""),
+  ("No, it is not.", "no", True, ""),
+  ("Yes, but no.", "yes", False, ""),
+  ("Yes, it is not.", "yes", False, ""),
+  ("No, it is.", "yes", False, ""),
+]
+
 NUMBERS = [
+  (r"x \approx 3.14", "3.14", True, ""),
+  (r"x \approx 3.15", "3.14", False, ""),
+  ("negative 7", "-7", True, ""),
+  ("negative 7", "7", False, ""),
+  ("US$18", "18", True, ""),
+  (r"1011_{\text{2}}", "1011_2", True, ""),
+  ("2(2)", "2", False, ""),
+  (r"\frac{3}{2} (1.5)", "1.5", True, ""),
   ("1.5e8", "150000000", True, ""),
   ("2.5E-3", "0.0025", True, ""),
   ("0.00001", "1e-05", True, ""),
@@ -150,6 +194,14 @@ NUMBERS = [
 ]
 
 FORMS = [
+  (r"\frac{dy}{dx} = 6x+1", "6x+1", True, ""),
+  (r"\frac{dy}{dx} = 6x-1", "6x+1", False, ""),
+  (r"\left\{\begin{array}{l}x=3\\y=-1\end{array}\right.", "x=3, y=-1", True, ""),
+  (r"\left\{\begin{array}{l}x=-1\\y=3\end{array}\right.", "x=3, y=-1", False, ""),
+  (r"\boxed{17} \boxed{17}", "17", True, ""),
+  (r"\boxed{17} \boxed{18}", "17", False, ""),
+  ("x^2-9 = (x-3)(x+3)", "(x-3)(x+3)", True, "Factor $x^2 - 9$ completely."),
+  ("x^2-9 = (x-3)(x+9)", "(x-3)(x+3)", False, "Factor $x^2 - 9$ completely."),
   (r"\boxed {42}", "42", True, ""),
   (r"\boxed 7", "7", True, ""),
   (r"\boxed{\boxed{42}}", "42", True, ""),
@@ -293,6 +345,12 @@ CONTEXT = [
 ]
 
 UNITS = [
+  ("28L", "28", True, "How many liters remain?"),
+  ("28L", "28", False, "How many remain?"),
+  ("28m", "28", False, "How many liters remain?"),
+  (r"12\pi\text{ m}^3", r"12\pi", True, ""),
+  ("15倍", "15", False, "现在有几个苹果?"),
+  ("15倍", "15", True, "是原来的几倍?"),
   ("70 gold coins", "70", True, "How many gold coins does Jenna have?"),
   ("70 gold coins", "70", False, "What is 7 times 10?"),
   ("5 m", "5", True, ""),
@@ -338,6 +396,7 @@ UNITS = [
 ]
 
 COPIES = [
+  ("x^2-9 = x^2-9", "(x-3)(x+3)", False, "Factor $x^2 - 9$ completely."),
   (r"\sqrt{242}", r"11\sqrt{2}", False, r"Simplify $\sqrt{242}$."),
   (r"11\sqrt{2}", r"11\sqrt{2}", True, r"Simplify $\sqrt{242}$."),
   (r"\sqrt{2}\cdot 11", r"11\sqrt{2}", True, r"Simplify $\sqrt{242}$."),
@@ -357,4 +416,4 @@ COPIES = [
   ("50%", "0.5", False, "Write 50% as a decimal."),
 ]
 
-PAIRS = [*PROSE, *NUMBERS, *FORMS, *CONTEXT, *UNITS, *COPIES]
+PAIRS = [*PROSE, *CLAIMS, *NUMBERS, *FORMS, *CONTEXT, *UNITS, *COPIES]

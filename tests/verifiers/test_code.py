@@ -141,6 +141,10 @@ def passes_outright(program: str, tests: CodeTests) -> bool:
     return False
 
 
+# Mutants that change poly, a helper of the question that the tests use: plain Python runs the tests with the changed one.
+HELPER_CHANGED = {("HumanEval/32", 0)}
+
+
 @needs_bwrap
 @needs_data
 @pytest.mark.slow
@@ -155,7 +159,7 @@ def test_mutants_get_the_verdict_of_plain_python(problems):
     for i, mutant in enumerate(mutants(prompt + solution)):
       right = passes_outright(mutant, tests)
       failed += not right
-      if judge.judge(mutant, tests)[0] != right:
+      if judge.judge(mutant, tests, question=prompt)[0] != (right and (name, i) not in HELPER_CHANGED):
         found.append((name, i, right))
     return found, failed
 

@@ -266,9 +266,9 @@ def test_code_output(value, right, wrong):
   ],
 )  # fmt: skip
 def test_code_output_evaluates_nothing(answer):
-  began = time.perf_counter()
+  began = time.process_time()
   assert judge(answer, code_output([1, 2])) == UNREADABLE
-  assert time.perf_counter() - began < 1.0
+  assert time.process_time() - began < 1.0
 
 
 def test_of_reasoning_gym():
@@ -327,7 +327,7 @@ def test_a_reference_that_cannot_be_used_is_refused(text):
 )
 @pytest.mark.parametrize("reference", [MAKE_26, sudoku(GRID), WHO, zebra("Arnold"), code_output([1]), code_output("x")])
 def test_bounded_time_on_hostile_input(unit, reference):
-  began = time.perf_counter()
+  began = time.process_time()
   for size in (logic.MAX_LENGTH, 1_000_000):
     assert judge(unit * (size // len(unit)), reference)[0] is False
-  assert time.perf_counter() - began < 1.5
+  assert time.process_time() - began < 1.5

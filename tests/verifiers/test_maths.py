@@ -54,11 +54,11 @@ def test_extract_answer_with_prefill():
 
 @pytest.mark.parametrize("unit", ["<answer>", "</answer>", "<answer></answer", r"\boxed{", "{", "\\"])
 def test_extraction_in_linear_time(unit):
-  began = time.perf_counter()
+  began = time.process_time()
   many = unit * (500_000 // len(unit))
   extract_answer(many)
   extract_answer(rf"<answer>\boxed{{{many}</answer>")
-  assert time.perf_counter() - began < 1.0
+  assert time.process_time() - began < 1.0
 
 
 @pytest.mark.parametrize(
@@ -180,9 +180,9 @@ def test_not_equal(answer, gold):
   "answer", [r"\sqrt{ 2", "(a + 2", "12 7 9", "?", "(" * 300 + "1" + ")" * 300, "x+" * 1500 + "1"]
 )
 def test_unparsable_answers_are_refused_quickly(answer):
-  began = time.perf_counter()
+  began = time.process_time()
   assert judge(answer, "2") == (False, UNPARSABLE)
-  assert time.perf_counter() - began < 2.0
+  assert time.process_time() - began < 2.0
 
 
 def test_check_gold():
@@ -225,9 +225,9 @@ def test_extraction_from_a_box_and_of_the_last_number(response, boxed, last_numb
 @pytest.mark.parametrize("how", [Extraction.BOXED, Extraction.LAST_NUMBER])
 @pytest.mark.parametrize("unit", [r"\boxed{1}", r"\boxed{", "}", "1,234,", "1/", "9", "-", r"\frac{1}", "</think>"])
 def test_other_extractions_in_linear_time(how, unit):
-  began = time.perf_counter()
+  began = time.process_time()
   extract_answer(unit * (300_000 // len(unit)), how=how)
-  assert time.perf_counter() - began < 2.0
+  assert time.process_time() - began < 2.0
 
 
 def test_contradicting_boxes_are_wrong():
@@ -263,10 +263,10 @@ def test_equality_does_not_depend_on_what_was_judged_before():
   "answer", [r"2^{100000000}", "9^{9^{9}}", "9**9**9", "10^{9}!", r"\binom{10^9}{10^8}", r"\int_0^1 x^x dx"]
 )
 def test_what_is_no_number_cannot_hang_a_question_about_a_number(answer):
-  began = time.perf_counter()
+  began = time.process_time()
   for gold in ("28", r"\frac{1}{3}", "1.5"):
     assert not judge(answer, gold)[0]
-  assert time.perf_counter() - began < 1.0
+  assert time.process_time() - began < 1.0
 
 
 def golds_of(name):

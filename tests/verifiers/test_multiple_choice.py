@@ -230,12 +230,12 @@ def test_options_are_read_from_the_question(question, options):
 @pytest.mark.parametrize("unit", ["(A)", "A. B. C. ", "(", "B or ", "选", r"\boxed{", "not B ", "the answer is ", "A)", " "])
 def test_linear_time_on_hostile_input(unit):
   judge("1", METRES)  # imports outside the measurement
-  began = time.perf_counter()
+  began = time.process_time()
   for size in (3_900, 1_000_000):
     many = unit * (size // len(unit))
     judge(many, METRES)
     read_options(many)
-  assert time.perf_counter() - began < 3.0
+  assert time.process_time() - began < 3.0
 
 
 def rows():

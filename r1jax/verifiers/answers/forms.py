@@ -66,7 +66,9 @@ _CONGRUENT = re.compile(r"(?:([A-Za-z])\s*\\equiv\s*)?(-?\d{1,18})\s*\(?\\?p?mod
 _INTRODUCED = re.compile(r"\\text\{[^{}=]{1,60}:\s*\}|\\text\{\s*(?:the |at )?(?:points?|values?|vectors?|coordinates?|"
   r"line|plane)(?: are| is)?:?\s*\}\s*(?=[(\\])")
 _APPROXIMATED = re.compile(
-  r"(.+?)\s*(?:\(\s*(?:\\approx|=|or)?\s*([\d.,/]+)\s*(?:\\unit\{[^{}]*\})?\)|\\approx\s*(.+))", re.ASCII
+  r"(.+?)\s*(?:(?:(?<=\s)\(|\(\s*(?:\\approx|=|or))\s*(?:\\approx|=|or)?\s*([\d.,/]+)\s*(?:\\unit\{[^{}]*\})?\)"
+  r"|\\approx\s*(.+))",
+  re.ASCII,
 )
 
 
@@ -295,6 +297,8 @@ def _approximated(match: re.Match) -> Scalar | Named | None:
     return None
   if not (isinstance(form, Scalar) and isinstance(decimal, Scalar)) or symbols(form.node) or symbols(decimal.node):
     return None
+  if not match[3] and form.node.kind == "number" and "." not in form.node.text:
+    return None  # 2 (2)
   if not rounds_to(form.node, decimal.node):
     if match[3]:
       raise Unreadable("an approximation of another number")

@@ -33,6 +33,7 @@ _PROSE = re.compile(r"(?<![A-Za-z])(?!(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|
   r"[\u4e00-\u9fff]|:|\ue000")
 _EXPLAINED = re.compile(r"(?<=[.!\n])\s*(?:This is because|Because|The reason is)\b.*", re.DOTALL)
 _CONDITION = re.compile(r"\s*(?:if|since|as|because|when|given|with|after|while|although|for)\b[^,]*,\s", re.IGNORECASE)
+_IF = re.compile(r"\s*if\b", re.IGNORECASE)
 _THEREFORE = re.compile(
   r"(?:,|\band)?\s*\b(?:so|therefore|thus|hence|then|finally|which means(?: that)?|meaning|which (?:is|gives(?: us)?|"
   r"equals|makes|leaves)"
@@ -44,7 +45,8 @@ _THEREFORE = re.compile(
 _DOUBT = re.compile(
   r"\b(?:maybe|perhaps|possibly|might|could be|may be|unless|either|neither|nor|wrong|incorrect|false|untrue|"
   r"impossible|doubt\w*|"
-  r"unlikely|can(?:no|')t be|guess\w*|unsure|unknown)\b|不对|不是|错|可能|也许|或|吗",
+  r"unlikely|can(?:no|')t be|guess\w*|unsure|unknown|whether|suppose|assume|fails? to be|used to be|differs? from|far from|"
+  r"avoid|contradict\w*|some (?:say|think|claim)|one of -?\d+)\b|不对|不是|错|可能|也许|或|吗",
   re.IGNORECASE,
 )
 _NO = re.compile(r"\b(?:not|no|never|none|cannot|without|\w+n't)\b|\\neq?(?![A-Za-z])|\\not|!=|[不没非]", re.IGNORECASE)
@@ -52,12 +54,14 @@ _RETRACTED = re.compile(r"\b(?:no|not|wait|wrong|incorrect|false|but|or|maybe|pe
 _DENIED = re.compile(
   r"\s*(?:\w+\s+)?(?:(?:is|are|was|were)\s+(?:not|never)\b|isn't|aren't|wasn't|doesn't)"
   r"|.*\b(?:not|isn't|never)\b(?:\s+\w+){0,2}\s+(?:answer|correct|right|true|valid|possible|enough|solution)"
-  r"|.*\b(?:not|no|never)\W*$|.*\btoo (?:many|much|few|little|large|small|big|high|low|long|short|old|young|far)\b",
+  r"|.*\b(?:not|no|never)\W*$|.*\bwait\b|.*\b(?:became|then|is now)\s+-?\d"
+  r"|.*\btoo (?:many|much|few|little|large|small|big|high|low|long|short|old|young|far)\b",
   re.IGNORECASE,
 )
 # Before a number, and after it: then it is a part of something else.
 _OPEN = re.compile(
-  r"(?:\d|\b(?:negative|minus|plus|times|or|but|except|except for|besides|excluding|root|half|twice|double|triple|at "
+  r"(?:\d(?: of| in| to| out of)?"
+  r"|\b(?:negative|minus|plus|times|or|but|except|except for|besides|excluding|root|half|twice|double|triple|at "
   r"least|at most|instead of|over|(?<!round )(?<!rounds )(?<!rounded )(?<!add )(?<!adds )up to|under|above|below|nearly|"
   r"almost|between|past|base|not|exceeds?|half of|(?:more|less|fewer|greater|smaller|larger|bigger|other|rather|older|"
   r"younger|"
@@ -69,12 +73,16 @@ _OPEN = re.compile(
   re.IGNORECASE,
 )
 _AROUND = re.compile(
-  rf"\s*(?:\d|(?:or|plus|minus|and (?:a|one|two|three)|to the|divided|multiplied|raised|remainder)\s"
+  rf"\s*(?:\d|(?:or|plus|minus|and (?:a|one|two|three)|less(?=\s+\d)|to the|"
+  rf"times(?=\s+(?:two|three|four|five|six|seven|eight|nine|ten)\b)|divided|multiplied|raised|remainder)\s"
   rf"|(?:more|less|fewer|greater|higher|lower|older|younger) than {_MONEY}?\d|(?:or|to|and|over|times|"
-  rf"-)\s?{_MONEY}?-?[\d\ue000]|at (?:least|most)\b|[+*/!_]|\^(?!\s*\{{?\\circ)"
+  rf"-)\s?{_MONEY}?-?[\d\ue000]|at (?:least|most)\b|[+*/!_]|\)\s?[*/+^!]|\^(?!\s*\{{?\\circ)"
   r"|\\(?:times|cdot|div|pm)(?![A-Za-z])|['\"]\s?\d|多|以上|以下|以内|以外|左右|的倒|的平|的立|的.{0,2}倍|折|成|打|分之|半|十|百|千(?![克米])|又|.{1,2}半)",
   re.ASCII,
 )
+_DEGREES = re.compile(r"^\s*\^\s*\{?\\circ\}?")
+_AROUND_UNIT = re.compile(r"\s*(?:[-+*/^(\d]|\.\d|\\d?frac|\\(?:times|cdot|div|pm)(?![A-Za-z]))")
+_INSIDE = re.compile(r"\\[A-Za-z]+\s*\([^()]*$|\{[^{}]*$")  # \ln(18), \frac{18}{5}
 _ADJUNCT = re.compile(
   r"\b(?:in|after|for|per|within|at|every|each|from|by|with|of|on|over|during|than|until|before|these|those|all|both|other|"
   r"remaining|the|into|among|across|to)\s+(?:the\s+|a\s+|all\s+|these\s+|only\s+|another\s+)?$",
@@ -91,6 +99,7 @@ _RELATIVE = re.compile(r"\b(?:that|which|who|whom|whose|where)\b", re.IGNORECASE
 _COPULA = re.compile(r"\b(?:is|are|was|were|be|will be|equals?|makes?|gives?|becomes?|remain)\b|=|是|为", re.IGNORECASE)
 _CLAIMING = re.compile(r"\b(?:is|are|was|were|equals?|becomes?)\s+$", re.IGNORECASE)
 _EQUALS = re.compile(r"(?<![<>!=\\])=(?!=)\s*(?:about|approximately|around|roughly|\\approx)?\s*")
+_RELATED = re.compile(r"(?:[<>]|\\(?:n|l|g)(?:e|eq|t)(?![A-Za-z]))[^.,;:=]*=\s*$")
 _LONE_NUMBER = re.compile(rf"(?:^|[A-Za-z,;:](?<!\\div)(?<!times)(?<!cdot)(?<! x)\s+)({_NUMBER})\s*$", re.ASCII)
 _ANSWER = re.compile(rf"\banswer(?:\s+is|\s*:|\s*=)+\s*({_FORMULA}|{_NUMBER})(?!\s*[-+*/=^x])", re.IGNORECASE | re.ASCII)
 _WORD = r"[A-Za-z]+\.?(?:\s*\^\s*(?:\{?[23]\}?|\\circ))?(?:\s*/\s*[A-Za-z]+)?|\^\\circ"
@@ -171,6 +180,8 @@ def _clause(sentence: str, candidates: Callable[[str], list]) -> str:
   if reason is not None and not _CONDITION.match(sentence):
     sentence, starts = sentence[: reason.start()], [start for start in starts if start < reason.start()]
   begin = 0
+  if _IF.match(sentence) and (condition := _CONDITION.match(sentence)) and condition.end() > starts[-1]:
+    return "?"  # stated on a condition only
   while (condition := _CONDITION.match(sentence, begin)) and condition.end() <= starts[-1]:
     begin = condition.end()
   borders = [match for match in _THEREFORE.finditer(sentence, begin) if match.end() <= starts[-1]]
@@ -187,6 +198,8 @@ def _chosen(clause: str, found: list[re.Match], given: frozenset[str]) -> re.Mat
     after = [match for match in found if match.start() >= equals[-1] - 1 and match.end() > equals[-1]]
     if not after or after[0].start() > equals[-1]:
       return None
+    if _RELATED.search(clause[: equals[-1]]):
+      return None  # x < y = 5
     lone = _LONE_NUMBER.search(clause[: clause.rindex("=", 0, equals[-1])])
     if lone and "/" not in lone[1] and _value(lone[1]) != _value(after[0][0]):
       return None  # so 41 = 42
@@ -205,6 +218,10 @@ def _before(clause: str, match: re.Match) -> str:
 
 def _is_claimed(clause: str, choice: re.Match) -> bool:
   before, after = clause[: choice.start()], clause[choice.end() :]
+  after = _DEGREES.sub("", after, count=1)
+  in_latex = _LATEX_UNIT.match(after)
+  if in_latex and _AROUND_UNIT.match(after, in_latex.end()) or _INSIDE.search(before):
+    return False
   if _OPEN.search(_before(clause, choice)) or _BETWEEN.search(before) or _AROUND.match(after):
     return False
   if _DOUBT.search(clause) or _DENIED.match(after):
