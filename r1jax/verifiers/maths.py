@@ -21,7 +21,7 @@ from r1jax.verifiers.answers.compare import is_literal
 from r1jax.verifiers.answers.labels import says_more
 from r1jax.verifiers.answers.question import is_copied, is_passage
 from r1jax.verifiers.answers.records import Clock, Group, Named, Scalar, Words
-from r1jax.verifiers.answers.statement import stated
+from r1jax.verifiers.answers.statement import last_step, stated
 from r1jax.verifiers.answers.text import plain_words, tidy
 from r1jax.verifiers.answers.units import is_spelled_out, marked_units, nouns_of
 from r1jax.verifiers.tags import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
@@ -200,6 +200,9 @@ def _readings(answer: str, gold_form: object, question: str) -> Iterator[str]:
     return
   if found and not with_boxes(answer, lambda content: "").strip(" \n$.,;"):
     yield tidy(found[0])  # once or several times, and nothing beside it
+    return
+  if "=" in answer and (step := last_step(answer)):
+    yield tidy(step)
     return
   lines = [line.strip() for line in answer.split("\n") if line.strip()]
   if 1 < len(lines) <= MAX_LINES and all(_LINE_OF_LIST.fullmatch(line) for line in lines):

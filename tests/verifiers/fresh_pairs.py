@@ -95,6 +95,11 @@ PROSE = [
 ]
 
 CLAIMS = [  # what is said of a number, and what stands around it
+  ("24+36=60, 60*3=180", "180", True, ""),
+  ("24+36=60, 60*3=180", "60", False, ""),
+  ("24+36=60, 50*3=150", "150", False, ""),
+  ("24+36=61, 61*3=180", "180", False, ""),
+  ("1+1=2, 2+1=3", "2, 3", False, ""),
   ("3x = 21, so x = 7", "7", True, "Solve for $x$: $3x - 5 = 16$."),
   ("The answer is 60; 70 is too many.", "70", False, ""),
   ("The answer is 777; someone got 70.", "70", False, ""),
@@ -345,6 +350,8 @@ CONTEXT = [
 ]
 
 UNITS = [
+  ("30 radians", r"30^\circ", False, ""),
+  (r"\frac{\pi}{6} \text{ radians}", r"30^\circ", True, ""),
   ("28L", "28", True, "How many liters remain?"),
   ("28L", "28", False, "How many remain?"),
   ("28m", "28", False, "How many liters remain?"),

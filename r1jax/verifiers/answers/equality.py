@@ -226,6 +226,8 @@ def _plain_scalar(form: object) -> Node:
 def _equal_scalars(answer: Scalar, gold: Scalar) -> bool:
   if not same_units(answer.unit, gold.unit):
     return False
+  if "radian" in (answer.unit, gold.unit) and "degrees" in (answer.mark, gold.mark):
+    return same_expression(marked(answer), marked(gold))
   if is_literal(gold.node) and not is_settled(answer.node):
     # Of degrees the radians are another value, \pi/4 for 45 degrees, and no work left undone.
     return gold.mark == "degrees" and not answer.mark and same_expression(answer.node, marked(gold))

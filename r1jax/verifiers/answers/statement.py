@@ -6,7 +6,7 @@ an interval, a question, a word that changes the number.
 
 import re
 from collections.abc import Callable
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
 from r1jax.verifiers.answers.boxes import boxes, with_boxes, with_formulas
 from r1jax.verifiers.answers.text import in_ascii
@@ -105,6 +105,9 @@ _ANSWER = re.compile(rf"\banswer(?:\s+is|\s*:|\s*=)+\s*({_FORMULA}|{_NUMBER})(?!
 _WORD = r"[A-Za-z]+\.?(?:\s*\^\s*(?:\{?[23]\}?|\\circ))?(?:\s*/\s*[A-Za-z]+)?|\^\\circ"
 _LATEX_UNIT = re.compile(r"\s*\\(?:text|mbox|mathrm|textrm)\s*\{[^{}]*\}(?:\^\{?\w+\}?)?(?!\w)")
 _FOLLOWING = re.compile(rf"\s*(?:{_WORD})(?:\s+(?:{_WORD})){{0,2}}")
+_STEP_END = re.compile(r"[,;]\s+(?:and\s+)?")
+_STEP = re.compile(r"(?=.*\d.*[-+*/x×÷])[-\d\s.+*/x×÷()$]+", re.ASCII)
+_RESULT = re.compile(r"\s*\$?\d[\d.]*\s*", re.ASCII)
 _SAID_OF = frozenset(  # words that begin something else after a number
   "is are was were be will would can has have had to from by into than over times if and but about without except of "  # noqa: SIM905
   "in on at for "
@@ -157,6 +160,17 @@ def stated(text: str, numbers: bool, given: frozenset[str] = frozenset()) -> lis
   if choice is None or not _is_claimed(clause, choice) or answers - {_value(choice[0])}:
     return []  # the last: "the answer is 60, and the rest is 70" is 60 or nothing
   return _writings(clause, choice, formulas)
+
+
+def last_step(text: str) -> str | None:
+  """The last of several calculations, each with the result of the one before: "24+36=60, 60*3=180"."""
+  steps = [step.split("=") for step in _STEP_END.split(text)]
+  if len(steps) < 2 or not all(len(step) == 2 and _STEP.fullmatch(step[0]) and _RESULT.fullmatch(step[1]) for step in steps):
+    return None
+  for (_, result), (left, _) in pairwise(steps):
+    if _value(result) not in map(_value, re.findall(r"[\d.]+", left)):
+      return None
+  return "=".join(steps[-1])
 
 
 def _list_of(run: re.Match, formulas: list[str]) -> str:
