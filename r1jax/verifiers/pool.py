@@ -23,6 +23,7 @@ from r1jax.verifiers.verdict import CRASHED, TIMED_OUT
 
 START_SECONDS = 120.0  # to import the verifiers on a busy machine; ours
 START_ATTEMPTS = 3  # ours
+CHUNK_BYTES = 1 << 16  # read at once of a reply, which is far shorter; ours
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 
@@ -200,24 +201,23 @@ class _Worker:
     return self.receive(deadline)
 
   def receive(self, deadline: float) -> dict:
-    (length,) = struct.unpack(">I", self._read(4, deadline))
-    return json.loads(self._read(length, deadline))
+    """The one reply that is due."""
+    fd, data = self.process.stdout.fileno(), b""
+    while len(data) < 4 or len(data) < 4 + struct.unpack_from(">I", data)[0]:
+      _wait(fd, select.POLLIN, deadline)
+      chunk = os.read(fd, CHUNK_BYTES)
+      if not chunk:
+        raise EOFError(f"the process ended with status {self.process.wait()}")
+      data += chunk
+    return json.loads(data[4:])
 
   def _write(self, data: bytes, deadline: float) -> None:
     fd = self.process.stdin.fileno()
     while data:
-      _wait(fd, select.POLLOUT, deadline)
-      data = data[os.write(fd, data) :]
-
-  def _read(self, length: int, deadline: float) -> bytes:
-    fd, data = self.process.stdout.fileno(), b""
-    while len(data) < length:
-      _wait(fd, select.POLLIN, deadline)
-      chunk = os.read(fd, length - len(data))
-      if not chunk:
-        raise EOFError(f"the process ended with status {self.process.wait()}")
-      data += chunk
-    return data
+      try:
+        data = data[os.write(fd, data) :]
+      except BlockingIOError:  # the pipe is full
+        _wait(fd, select.POLLOUT, deadline)
 
 
 def _wait(fd: int, event: int, deadline: float) -> None:
