@@ -141,8 +141,9 @@ def passes_outright(program: str, tests: CodeTests) -> bool:
     return False
 
 
-# Mutants that change poly, a helper of the question that the tests use: plain Python runs the tests with the changed one.
-HELPER_CHANGED = {("HumanEval/32", 0)}
+# Mutants that change a helper of the question, poly or encode_shift, which the tests use too: plain Python runs the tests with
+# the changed one, the judge with the question's, and says the opposite.
+HELPER_CHANGED = {("HumanEval/32", 0), ("HumanEval/50", 0), ("HumanEval/50", 1), ("HumanEval/50", 2)}
 
 
 @needs_bwrap
@@ -159,7 +160,7 @@ def test_mutants_get_the_verdict_of_plain_python(problems):
     for i, mutant in enumerate(mutants(prompt + solution)):
       right = passes_outright(mutant, tests)
       failed += not right
-      if judge.judge(mutant, tests, question=prompt)[0] != (right and (name, i) not in HELPER_CHANGED):
+      if judge.judge(mutant, tests, question=prompt)[0] != (right != ((name, i) in HELPER_CHANGED)):
         found.append((name, i, right))
     return found, failed
 
