@@ -141,8 +141,8 @@ def passes_outright(program: str, tests: CodeTests) -> bool:
     return False
 
 
-# Mutants that change a helper of the question, poly or encode_shift, which the tests use too: plain Python runs the tests with
-# the changed one, the judge with the question's, and says the opposite.
+# Mutants that change a helper of the question, poly or encode_shift, which the tests use too: plain Python runs the tests
+# with the changed one, the judge with the question's, and says the opposite.
 HELPER_CHANGED = {("HumanEval/32", 0), ("HumanEval/50", 0), ("HumanEval/50", 1), ("HumanEval/50", 2)}
 
 
