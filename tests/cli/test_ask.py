@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from asked_model import write_model
+from tiny import quick_compiles
 
 from r1jax.hub import load
 from r1jax.launch import main
@@ -15,6 +16,7 @@ from r1jax.serving.chat import Chat
 from r1jax.serving.responses import Speaker
 
 FEW = ("--max_new", "8")
+compile_quickly = pytest.fixture(scope="module", autouse=True)(quick_compiles)
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +126,10 @@ def test_a_conversation_that_grows_too_long_forgets_its_oldest_turns(folder, cap
   from rich.console import Console
 
   said = Chat(Speaker(load(folder)), Console(file=io.StringIO()), max_new=8)
-  for _ in range(12):
+  for _ in range(5):
     said.ask("w1 w2 w3 w4 w5 w6 w7")
   assert "oldest question and answer are forgotten" in capsys.readouterr().err
-  assert 2 <= len(said.messages) < 12 and said.turns == 12
+  assert 2 <= len(said.messages) < 10 and said.turns == 5
   assert len(said.speaker.model.conversation(said.messages[:-1])) <= 56
 
 
