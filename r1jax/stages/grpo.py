@@ -32,13 +32,14 @@ from r1jax.plan.programs import rl_programs
 from r1jax.records import TrainState
 from r1jax.rewards.language import check_target
 from r1jax.rewards.rules import GENERAL, PARTS, RuleRewards
-from r1jax.rewards.score import Score, counts
+from r1jax.rewards.score import Score
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import batch_parts, put_batch
 from r1jax.stages.context import POLICY, Base, Context, Experiment
 from r1jax.stages.evaluate import HeldOut, evaluate
 from r1jax.stages.general import QUESTION_IDS_FROM, General, ModelRewards, load_model_rewards, true_means
+from r1jax.stages.grpo_log import log_samples, log_updates, rollout_metrics
 from r1jax.stages.rollout import Policy, Rollout
 from r1jax.training.checkpoint import Checkpoints
 from r1jax.training.grpo import grpo_step
@@ -197,11 +198,11 @@ class GRPO:
         advantages = np.asarray(group_advantages(values, self.advantage)).reshape(-1)
         with timers("update"):
           state, metrics = loop.train(state, minibatches, rollout, advantages, old, ref)
-        shared = {**_rollout_metrics(rollout, scores, values), **loop.of_general(rollout),
+        shared = {**rollout_metrics(rollout, scores, values), **loop.of_general(rollout),
                   "length/max": drawn.max_length, "rollout/staleness": int(stale) * drawn.updates,
                   "update/padding": float(np.mean([m.padding for m in minibatches])), **timers.take()}
-        _log_updates(log, step, metrics, shared)
-        _log_samples(log, step + drawn.updates, self, rollout, scores, advantages)
+        log_updates(log, step, metrics, shared)
+        log_samples(log, step + drawn.updates, self.group_size, self.logged_samples, rollout, scores, advantages)
         previous, step = step, step + drawn.updates
         if reference is not None and previous // self.reference_every < step // self.reference_every:
           reference = jax.tree.map(jnp.copy, state.params)
@@ -387,53 +388,6 @@ class _Loop:
     last_rollout = (stage.steps - 1) // stage.minibatches * stage.minibatches
     max_length = int(stage.max_length.at(last_rollout if ends else previous))
     log.metrics(step, evaluate(self.policy, params, self.eval_key, self.held_out, stage.held_out, rewards, max_length))
-
-
-def _rollout_metrics(rollout: Rollout, scores: list[Score], values: np.ndarray) -> dict:
-  """Rewards by part, lengths and verdicts of one rollout; level/NAME: accuracy on the questions of a level."""
-  lengths, stopped = rollout.lengths, rollout.stopped
-  # Of the responses that have the part: accuracy of reasoning ones, a reward model's score of its own kind.
-  names = dict.fromkeys(name for s in scores for name in s.parts)
-  parts = {f"reward/{name}": float(np.mean([s.parts[name] for s in scores if name in s.parts])) for name in names}
-  levels: dict[str, list[float]] = {}
-  for score, response in zip(scores, rollout.responses, strict=True):
-    if response.question.level and "accuracy" in score.parts:
-      levels.setdefault(response.question.level, []).append(score.parts["accuracy"])
-  verdicts = {f"verifier/{status}": n for status, n in counts(scores).items()}
-  return {
-    "reward/mean": float(values.mean()), **parts, **verdicts,
-    **{f"level/{level}": float(np.mean(found)) for level, found in sorted(levels.items())},
-    "reward/equal_groups": float(np.mean(values.min(axis=1) == values.max(axis=1))),
-    "length/mean": float(lengths.mean()), "length/stopped": float(lengths[stopped].mean()) if stopped.any() else 0.0,
-    "length/truncated": float(1 - stopped.mean()), "rollout/occupancy": rollout.occupancy,
-    "rollout/preempted": rollout.preempted,
-  }
-
-
-def _log_updates(log: RunLog, step: int, updates: list[dict], shared: dict) -> None:
-  """One line per update; what belongs to the whole rollout is in its first."""
-  for i, metrics in enumerate(updates):
-    metrics = {k: float(v) for k, v in metrics.items()}
-    weight = metrics.pop("weight") or 1.0  # 0 when every response was masked out
-    loss, grad_norm, gap_max = metrics.pop("loss"), metrics.pop("grad_norm"), metrics.pop("sampler_gap_max")
-    gap = {f"policy/{name}": metrics.pop(name) / weight for name in ("sampler_gap", "sampler_gap_above")}
-    line = {"policy/loss": loss, "policy/grad_norm": grad_norm, **{f"policy/{k}": v / weight for k, v in metrics.items()}}
-    if i == 0:  # later minibatches are off-policy, and their gap is no longer that of sampler and trainer
-      line |= {**gap, "policy/sampler_gap_max": gap_max, **shared}
-    log.metrics(step + 1 + i, line)
-
-
-def _log_samples(log: RunLog, step: int, stage: GRPO, rollout: Rollout, scores: list[Score], advantages) -> None:
-  """A few whole responses, spread over the questions."""
-  responses, groups = rollout.responses, len(rollout.responses) // stage.group_size
-  for n in range(min(stage.logged_samples, groups)):
-    i = n * groups // stage.logged_samples * stage.group_size
-    question, episode = responses[i].question, responses[i].episode
-    log.sample(step, {
-      "id": question.id, "question": question.text, "answer": question.answer, "response": responses[i].text,
-      "reward": scores[i].value, "parts": dict(scores[i].parts), "status": scores[i].status,
-      "advantage": float(advantages[i]), "length": len(episode.tokens), "stopped": episode.stopped,
-      **({"level": question.level} if question.level else {})})
 
 
 def _check_numbers(stage: GRPO, where: str) -> None:
