@@ -119,17 +119,6 @@ def work_on_stage(experiment: Experiment, name: str | None, settings: list[tuple
   return Work(experiment, stage, model, weights, tuple(sorted(set(stop_ids))))
 
 
-def ids_of(text: str) -> tuple[int, ...]:
-  """The ids of "3-66" or "2,7,10-12"; InputError for anything else."""
-  found: list[int] = []
-  for part in text.split(","):
-    first, dash, last = part.strip().partition("-")
-    if not (first.isdecimal() and (last.isdecimal() or not dash)) or int(last or first) < int(first):
-      raise InputError("--stop_ids", repr(text), "Write ids and ranges of ids, such as 3-66 or 2,7,10-12.")
-    found += range(int(first), int(last or first) + 1)
-  return tuple(found)
-
-
 def prompt_ids(model: ModelConfig, stop_ids: tuple[int, ...]) -> np.ndarray:
   """The ids that prompts are made of: all but padding and stops."""
   return np.setdiff1d(np.arange(model.vocab_size), [PAD_ID, *stop_ids])

@@ -37,6 +37,17 @@ class Schedule:
     return tuple(value for _, value in self.points)
 
 
+def integers_of(option: str, text: str) -> tuple[int, ...]:
+  """The integers of "3-66" or "2,7,10-12", in order and each once; InputError, naming the option, for anything else."""
+  found: list[int] = []
+  for part in text.split(","):
+    first, dash, last = part.strip().partition("-")
+    if not (first.isdecimal() and (last.isdecimal() or not dash)) or int(last or first) < int(first):
+      raise InputError(option, repr(text), "Write numbers and ranges of numbers, such as 3-66 or 2,7,10-12.")
+    found += range(int(first), int(last or first) + 1)
+  return tuple(dict.fromkeys(found))
+
+
 def to_json(value: Any) -> Any:
   """A config as JSON values; a dataclass carries its class name under "type", an enum is its value."""
   if isinstance(value, Schedule):

@@ -81,13 +81,14 @@ def _run(args) -> int:
 
 def _run_seeds(args, experiment) -> int:
   """The run of every seed, as processes; 1 where one failed or a claim does not hold."""
+  from r1jax.config import integers_of
   from r1jax.reports.tracker import check_tracker
-  from r1jax.seeds import run_seeds, seeds_of
+  from r1jax.seeds import run_seeds
   from r1jax.stages.runner import check_run
 
   if any(setting.split("=")[0] == "seed" for setting in args.set) or args.stage is not None:
     raise InputError("--seeds", args.seeds, "It sets the seed, and runs every stage: leave --set seed and --stage out.")
-  seeds = seeds_of(args.seeds)
+  seeds = integers_of("--seeds", args.seeds)
   check_run(experiment)
   folder = Path(args.run_dir or Path("runs") / f"{experiment.name}_seeds")
   if args.report_to is not None:
@@ -180,11 +181,12 @@ def _report(args) -> None:
 def _bench_work(args):
   """The bench.Work that is asked for; InputError for arguments that do not go together."""
   from r1jax import bench
+  from r1jax.config import integers_of
 
   if (args.model is None) == (args.experiment is None):
     raise InputError("--model, --experiment", "neither is given" if args.model is None else "both are given", "Give one.")
   geometry = {name: getattr(args, name) for name in ("prompts", "group", "prompt_len", "completion_len")}
-  settings, stop_ids = _pairs(args.set), bench.ids_of(args.stop_ids) if args.stop_ids is not None else ()
+  settings, stop_ids = _pairs(args.set), integers_of("--stop_ids", args.stop_ids) if args.stop_ids is not None else ()
   if args.model is None:
     given = [f"--{name}" for name, value in geometry.items() if value is not None]
     if given:

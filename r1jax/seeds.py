@@ -13,17 +13,6 @@ from r1jax.files import write_atomically
 from r1jax.stages.context import Experiment
 
 
-def seeds_of(text: str) -> tuple[int, ...]:
-  """The seeds of "101-105" or "1,2,10-12", each once; InputError for anything else."""
-  found: list[int] = []
-  for part in text.split(","):
-    first, dash, last = part.strip().partition("-")
-    if not (first.isdecimal() and (last.isdecimal() or not dash)) or int(last or first) < int(first):
-      raise InputError("--seeds", repr(text), "Write seeds and ranges of seeds, such as 101-105 or 1,2,10-12.")
-    found += range(int(first), int(last or first) + 1)
-  return tuple(dict.fromkeys(found))
-
-
 def run_seeds(experiment: Experiment, arguments: Sequence[str], seeds: Sequence[int], folder: Path, at_once: int,
               reuse: Path | None = None) -> bool:
   """Runs or resumes the experiment on each seed in FOLDER/seed_N, each in a process of its own, `at_once` side by side.

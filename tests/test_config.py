@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from r1jax.config import Schedule, config_hash, differences, override, to_json
+from r1jax.config import Schedule, config_hash, differences, integers_of, override, to_json
 from r1jax.errors import InputError
 
 
@@ -159,3 +159,10 @@ def test_differences_tell_of_fields_and_elements_that_come_and_go():
   assert differences({"a": [1, 2]}, {"a": [1]}) == ["a: [1, 2] -> [1]"]
   assert differences({"a": [1, 2]}, {"a": [1, 3]}) == ["a.1: 2 -> 3"]
   assert differences({"a": None}, {"a": {"x": 1}}) == ["a: None -> {'x': 1}"]
+
+
+def test_integers_of_reads_numbers_and_ranges():
+  assert integers_of("--seeds", "101-105") == (101, 102, 103, 104, 105) and integers_of("--seeds", "7, 2,2-3") == (7, 2, 3)
+  for text in ("", "5-1", "a", "1,", "-3", "1-2-3"):
+    with pytest.raises(InputError, match="--seeds"):
+      integers_of("--seeds", text)

@@ -63,10 +63,6 @@ def test_a_seed_takes_over_the_stages_of_its_own_seed(tmp_path, started):
   assert not (tmp_path / "newer").exists()
 
 
-def test_seeds_of_reads_numbers_and_ranges():
-  assert seeds.seeds_of("101-105") == (101, 102, 103, 104, 105) and seeds.seeds_of("7, 2,2-3") == (7, 2, 3)
-
-
 @pytest.mark.parametrize(("arguments", "said"), [
   (["--seeds", "5-1"], "--seeds: '5-1'"), (["--seeds", "a"], "--seeds: 'a'"), (["--seeds", ""], "--seeds: ''"),
   (["--seeds", "1", "--set", "seed=2"], "leave --set seed and --stage out"),
