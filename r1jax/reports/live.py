@@ -3,6 +3,7 @@
 Both only keep what they are told; the display is drawn by a thread of its own, once a second, so the loop does not wait for
 it. The cursor stays visible throughout: a terminal is sane after Ctrl-C, and after a kill that leaves no time to tidy up.
 """
+import abc
 import sys
 import threading
 import time
@@ -80,15 +81,15 @@ class Shown:
         self.history.setdefault(name, []).append(value)
 
 
-class View(Reader):
+class View(Reader, abc.ABC):
   """What the display and plain lines have in common: the stage under way, and a line for each beginning, end and alert."""
 
   def __init__(self):
     self.shown = Shown()
 
+  @abc.abstractmethod
   def say(self, text: str) -> None:
     """Writes a line."""
-    raise NotImplementedError
 
   def enter(self, stage: str, number: int, of: int) -> None:
     self.shown = Shown(stage, number, of, began=time.monotonic())
