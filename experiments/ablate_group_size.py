@@ -12,15 +12,15 @@ import dataclasses
 
 from r1_tiny import SMALL, base, evaluation, experiment, r1_zero, smoke
 
+# r1_tiny's own R1-Zero is the arm in between: 16 questions x 8 samples.
 group_2 = dataclasses.replace(r1_zero, name="group_2", start="base", group_size=2, questions_per_step=64)
-group_8 = dataclasses.replace(group_2, name="group_8", group_size=8, questions_per_step=16)
 group_32 = dataclasses.replace(group_2, name="group_32", group_size=32, questions_per_step=4)
 experiment = dataclasses.replace(
   experiment, name="ablate_group_size", claims=(),
-  stages=(base, group_2, group_8, group_32, dataclasses.replace(
-    evaluation, policies=("base", "group_2", "group_8", "group_32"), models=(), benchmarks=evaluation.benchmarks[:1])))
+  stages=(base, r1_zero, group_2, group_32, dataclasses.replace(
+    evaluation, policies=("base", "r1_zero", "group_2", "group_32"), models=(), benchmarks=evaluation.benchmarks[:1])))
 
 smoke = dataclasses.replace(
   smoke, name="ablate_group_size_smoke",
-  stages=(smoke.stages[0], *(dataclasses.replace(arm, **SMALL) for arm in (group_2, group_8, group_32)), dataclasses.replace(
-    smoke.stages[-1], policies=("group_2", "group_8", "group_32"))))
+  stages=(*smoke.stages[:2], *(dataclasses.replace(arm, **SMALL) for arm in (group_2, group_32)), dataclasses.replace(
+    smoke.stages[-1], policies=("r1_zero", "group_2", "group_32"))))

@@ -14,14 +14,14 @@ from r1_tiny import SMALL, base, evaluation, experiment, r1_zero, smoke
 
 from r1jax.losses.reductions import Reduction
 
-per_response = dataclasses.replace(r1_zero, name="per_response", start="base")
-per_token = dataclasses.replace(per_response, name="per_token", reduction=Reduction.TOKEN_MEAN)
+# r1_tiny's own R1-Zero weights responses.
+per_token = dataclasses.replace(r1_zero, name="per_token", start="base", reduction=Reduction.TOKEN_MEAN)
 experiment = dataclasses.replace(
   experiment, name="ablate_length_normalisation", claims=(),
-  stages=(base, per_response, per_token, dataclasses.replace(
-    evaluation, policies=("base", "per_response", "per_token"), models=(), benchmarks=evaluation.benchmarks[:1])))
+  stages=(base, r1_zero, per_token, dataclasses.replace(
+    evaluation, policies=("base", "r1_zero", "per_token"), models=(), benchmarks=evaluation.benchmarks[:1])))
 
 smoke = dataclasses.replace(
   smoke, name="ablate_length_normalisation_smoke",
-  stages=(smoke.stages[0], *(dataclasses.replace(arm, **SMALL) for arm in (per_response, per_token)), dataclasses.replace(
-    smoke.stages[-1], policies=("per_response", "per_token"))))
+  stages=(*smoke.stages[:2], dataclasses.replace(per_token, **SMALL), dataclasses.replace(
+    smoke.stages[-1], policies=("r1_zero", "per_token"))))

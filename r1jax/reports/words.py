@@ -4,6 +4,7 @@ The words are the paper's ten (R1 in Nature, Extended Data, "self-evolution"; ar
 lower or upper case. Their Chinese counterparts and the four kinds are ours. No phrase contains another one, so that nothing
 is counted twice.
 """
+import functools
 import re
 
 KINDS = {  # kind -> word -> its Chinese counterparts
@@ -17,6 +18,7 @@ WORDS = {word: phrases for words in KINDS.values() for word, phrases in words.it
 # front of the word is looked for behind it.
 _PATTERNS = {word: re.compile(rf"{word}(?<![^\W_]{word})(?![^\W_])", re.ASCII) for word in WORDS}
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
+_HAN_OR_WORD = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[^\s\u3400-\u4dbf\u4e00-\u9fff]+")
 _MARKUP = re.compile(r"</?[a-zA-Z_]+>|\\[a-zA-Z]+|\$[^$]*\$|```.*?```", re.DOTALL)
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ɏ]{2,}")  # one letter may be a variable
 _SAME = re.compile(r"([^\s\d.=_*#-])\1{19,}")  # rules, dots and zeros are long for good reasons
@@ -24,6 +26,7 @@ MIXED = 0.1  # least share of both scripts in a response that counts as mixed: o
 GRAM, TAIL, REPEATED = 4, 200, 0.5  # n-grams of the last TAIL words, of which more than this share is a repetition: ours
 
 
+@functools.lru_cache(1 << 16)  # a report reads each response for a curve and for a table
 def count_words(text: str) -> dict[str, int]:
   """How often each of the paper's words occurs, with its counterparts; words that do not occur are left out."""
   text, found, ascii_only = text.lower(), {}, text.isascii()
@@ -47,6 +50,7 @@ def script(text: str) -> str | None:
   return "han" if han > latin else "latin"
 
 
+@functools.lru_cache(1 << 16)  # for a curve and for the alerts
 def leaves_language(question: str, response: str) -> bool:
   """Whether a response mixes Chinese and Latin script, or is in the other one than its question."""
   if question.isascii() and response.isascii():
@@ -61,7 +65,7 @@ def is_repetitive(text: str) -> bool:
   if "!!!!" in text:
     return True
   end = text[-4_000:]
-  words = (end if end.isascii() else _HAN.sub(r" \g<0> ", end)).split()[-TAIL:]
+  words = (end.split() if end.isascii() else _HAN_OR_WORD.findall(end))[-TAIL:]
   if max(map(len, words), default=0) >= 20 and any(map(_SAME.search, words)):
     return True
   grams = list(zip(*(words[i:] for i in range(GRAM)), strict=False))
