@@ -20,6 +20,8 @@ setup(
         "grain>=0.2.18",  # deterministic shuffling with random access: the data cursor is one integer
         "tokenizers>=0.21",  # tokenizer.json of the hub's folders
         "safetensors>=0.5",  # weights of the hub's folders
+        "httpx>=0.28",  # judges behind an endpoint: deadlines, streamed bodies, no redirects
+        "tenacity>=9",  # their retries
         "jinja2>=3.1",  # chat templates of the hub's folders, rendered as transformers renders them
         "mpmath>=1.3",  # values of answers to more digits than a float has
         "matplotlib>=3.9",  # curves.png, and the figures of reports as SVG and PNG: no script, no build step

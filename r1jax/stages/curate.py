@@ -22,7 +22,7 @@ from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 from r1jax.rewards.rules import GENERAL, RuleRewards, Sample
 from r1jax.stages.context import DATA, Base, Context, Experiment
-from r1jax.stages.draws import Draws, about_rows, connected
+from r1jax.stages.draws import Draws, about_rows, check_keys, connected
 from r1jax.stages.rollout import Rollout
 from r1jax.stages.sft import Documents
 from r1jax.verifiers.kinds import check_references
@@ -88,7 +88,8 @@ class Curate:
     self.draws.check_mesh(f"stages.{self.name}.draws", mesh)
 
   def check_data(self, tokenizer: Tokenizer) -> None:
-    """InputError for bad questions, or questions that nobody can judge."""
+    """InputError for bad questions, questions that nobody can judge, or a key that is missing."""
+    check_keys(self.judge, self.refiner)
     questions = self.draws.check_data(tokenizer)
     for source in self.evaluation:
       read_all(source)

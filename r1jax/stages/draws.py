@@ -116,6 +116,13 @@ def about_rows(name: str, kept: int, counts: Counter) -> dict:
   return {"rows": kept, **{f"count/{key}": value for key, value in sorted(counts.items())}}
 
 
+def check_keys(*others: Any) -> None:
+  """InputError for a judge or refiner behind an endpoint whose key is missing."""
+  for other in others:
+    if hasattr(other, "endpoint"):
+      other.endpoint.key()
+
+
 def connected(what: Any, run_dir: Path) -> AbstractContextManager:
   """What a judge or refiner opens; of None, None."""
   folder = datasets_folder(run_dir)

@@ -14,7 +14,7 @@ from r1jax.data.requests import KnownPreference
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 from r1jax.stages.context import DATA, Base, Context, Experiment
-from r1jax.stages.draws import Draws, about_rows, connected
+from r1jax.stages.draws import Draws, about_rows, check_keys, connected
 from r1jax.stages.model_rewards import SUMMARY, text_to_score
 from r1jax.stages.rollout import Rollout
 
@@ -63,7 +63,8 @@ class Preferences:
     self.draws.check_mesh(f"stages.{self.name}.draws", mesh)
 
   def check_data(self, tokenizer: Tokenizer) -> None:
-    """InputError for bad questions."""
+    """InputError for bad questions, or a key that is missing."""
+    check_keys(self.judge)
     self.draws.check_data(tokenizer)
 
   def run(self, context: Context) -> dict:
@@ -160,7 +161,8 @@ class SafetyLabels:
     self.draws.check_mesh(f"stages.{self.name}.draws", mesh)
 
   def check_data(self, tokenizer: Tokenizer) -> None:
-    """InputError for bad questions."""
+    """InputError for bad questions, or a key that is missing."""
+    check_keys(self.judge)
     self.draws.check_data(tokenizer)
 
   def run(self, context: Context) -> dict:
