@@ -43,7 +43,7 @@ base = SFT(
   train_on_prompt=True,  # pre-training: every token counts
   optimizer=AdamW(lr=3e-3, warmup_steps=50, decay_steps=1_500, final_lr=1e-4),
   steps=1_500,
-  batch_size=16,  # rows of three documents
+  batch_size=32,  # rows, of about three documents each
   max_length=64,
 )
 r1_zero = GRPO(
