@@ -25,6 +25,7 @@ setup(
         "jinja2>=3.1",  # chat templates of the hub's folders, rendered as transformers renders them
         "mpmath>=1.3",  # values of answers to more digits than a float has
         "matplotlib>=3.9",  # curves.png, and the figures of reports as SVG and PNG: no script, no build step
+        "xxhash>=3.4",  # checksums of checkpoints and inputs: OCDBT has none over values, and SHA-256 is slower than a disk
         "rich>=13",  # terminal tables, and the display of a run
         "tensorboardX>=2.6",  # tensorboard logs without TensorFlow
     ],

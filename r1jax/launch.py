@@ -1,5 +1,6 @@
 """The command line: one command, `r1jax` or `python -m r1jax`, a verb each."""
 import argparse
+import errno
 import importlib.util
 import json
 import os
@@ -7,8 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from r1jax.cli import ask, evaluate, export
-from r1jax.errors import InputError
+from r1jax.cli import ask, check, evaluate, export
+from r1jax.errors import InputError, Terminated, WatchdogStop
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)  # what a user's disk can say
 
 
 def load_experiment(path: str, smoke: bool, settings: list[str]):
@@ -50,7 +53,7 @@ def _pairs(settings: list[str]) -> list[tuple[str, str]]:
 
 
 def _run(args) -> int:
-  """1 where --seeds found a claim that does not hold, 130 after Ctrl-C, otherwise 0."""
+  """1 where --seeds found a claim that does not hold, otherwise 0 or as _ended."""
   began = time.time()  # before the imports, which take seconds
   from r1jax.stages.runner import run_experiment
 
@@ -60,9 +63,8 @@ def _run(args) -> int:
   run_dir = Path(args.run_dir or Path("runs") / (experiment.name + ("_smoke" if args.smoke else "")))
   try:
     summary = run_experiment(experiment, run_dir, args.stage, args.reuse and Path(args.reuse), began, args.report_to)
-  except KeyboardInterrupt:
-    print(f"interrupted; the same command goes on from the last checkpoint in {run_dir}", file=sys.stderr)
-    return 130  # as a shell has it for SIGINT
+  except (KeyboardInterrupt, Terminated, WatchdogStop, OSError) as error:
+    return _ended(error, run_dir)
   for name, stage in summary["stages"].items():
     before, after = stage.get("before", {}), stage["after"]
     numbers = {k: (before[k], after[k]) for k in ("eval/pass_at_1", "eval/length", "eval/format") if k in before}
@@ -77,6 +79,22 @@ def _run(args) -> int:
   if (run_dir / "curves.png").exists():
     print(f"curve:   {run_dir / 'curves.png'}")
   return 0
+
+
+def _ended(error: BaseException, run_dir: Path) -> int:
+  """Says in one line why a run has ended early; the status: 3 a watchdog, 74 the disk, 130 Ctrl-C, 143 SIGTERM."""
+  resume = f"the same command goes on from the last checkpoint in {run_dir}"
+  if isinstance(error, WatchdogStop):
+    text = f"stopped by {error} The checkpoint before stands in {run_dir}; `r1jax report` shows what led there"
+  elif isinstance(error, OSError):
+    if error.errno not in DISK:
+      raise error
+    text = f"cannot write ({error.strerror or error}); once it can, {resume}"
+  else:
+    text = f"{'interrupted' if isinstance(error, KeyboardInterrupt) else 'terminated'}; {resume}"
+  print(text, file=sys.stderr)
+  return 3 if isinstance(error, WatchdogStop) else 74 if isinstance(error, OSError) else 130 if isinstance(
+    error, KeyboardInterrupt) else 143  # as a shell has it for SIGINT and SIGTERM
 
 
 def _run_seeds(args, experiment) -> int:
@@ -241,6 +259,7 @@ def _parser() -> argparse.ArgumentParser:
                      help="exit with status 1 where the agreement with expected verdicts is less, for example 0.98")
   score.set_defaults(call=_score)
   _add_report(verbs)
+  check.add(verbs)
   ask.add(verbs)
   export.add(verbs)
   evaluate.add(verbs)
@@ -312,7 +331,7 @@ def _add_bench(verbs) -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Runs one verb; 0, 1 where a requirement is missed, or 2 after bad input."""
+  """Runs one verb; 0, 1 where a requirement is missed, 2 after bad input, 130 after Ctrl-C, or as _ended."""
   args = _parser().parse_args(argv)
   # Without an accelerator, JAX would probe for one and complain; a user's own choice stands.
   if not any(os.path.exists(p) for p in ("/dev/accel0", "/dev/vfio/0", "/dev/nvidia0")):
@@ -322,6 +341,9 @@ def main(argv: list[str] | None = None) -> int:
   except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    return 130
   except BrokenPipeError:  # `r1jax score .. | head`: whoever read has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1

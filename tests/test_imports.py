@@ -14,25 +14,26 @@ STANDS_ON = {
   "errors": [],
   "config": ["errors"],
   "files": ["errors"],
+  "run_dir": ["config", "files"],
   "records": ["errors"],
   "sharding": ["config"],
   "models": ["sharding", "config"],
   "losses": ["records"],
   "sampling": ["models", "records"],
-  "training": ["models", "losses", "files"],
+  "training": ["models", "losses", "run_dir"],
   "reports": ["files"],
   "data": ["config", "verifiers"],
   "verifiers": ["errors", "files"],
   "rewards": ["verifiers"],
   "evaluation": ["curation"],
-  "curation": ["data", "rewards"],
+  "curation": ["data", "rewards", "run_dir"],
   "plan": ["training", "sampling"],
   "stages": ["plan", "training", "sampling", "evaluation", "data", "rewards", "verifiers", "curation", "reports"],
   "hub": ["training", "data"],
   "bench": ["stages"],
   "evaluate": ["hub", "evaluation", "sampling"],
   "serving": ["hub", "sampling"],
-  "cli": ["serving", "evaluate"],
+  "cli": ["serving", "evaluate", "run_dir"],
   "explain": ["stages"],
   "seeds": ["stages"],
   "launch": ["stages", "bench", "cli", "explain", "seeds"],
@@ -40,7 +41,7 @@ STANDS_ON = {
   "__init__": [],
   "experiments": ["stages"],
 }
-WITHOUT_JAX = ("errors", "config", "files", "data", "verifiers", "rewards", "evaluation", "curation", "reports")
+WITHOUT_JAX = ("errors", "config", "files", "run_dir", "data", "verifiers", "rewards", "evaluation", "curation", "reports")
 BRINGS_JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "chex"}
 LAZILY = {"grain"}  # for the order of questions; imported where a stream is made, as most of data/ does without
 

@@ -10,15 +10,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import xxhash
+
 from r1jax.errors import InputError
 from r1jax.files import read_jsonl, write_atomically
+from r1jax.run_dir import RunDir, say
 
 Row = dict  # of JSON values; which fields it has is said by the stage that makes it
 
 
 def folder(run_dir: str | os.PathLike[str]) -> Path:
   """Where a run keeps the data sets that its stages made."""
-  return Path(run_dir) / "datasets"
+  return RunDir(run_dir).datasets
 
 
 def read_rows(run_dir: str | os.PathLike[str], stage: str) -> list[Row]:
@@ -60,18 +63,17 @@ class Units:
     self.rows: list[Row] = []
     self.counts: Counter[str] = Counter()
     self.done = 0
-    kept = ""
+    kept = b""
+    # Not splitlines(): it would also cut at U+2028 and others, which JSON allows within a string.
+    for line in self._file.read_bytes().split(b"\n")[:-1] if self._file.exists() else ():
+      unit = _unit(line)
+      if unit is None:
+        say(f"{self._file}: unit {self.done + 1} is damaged; it and those behind it are made again")
+        break
+      kept += line + b"\n"
+      self._count(unit)
     if self._file.exists():
-      for line in self._file.read_text(encoding="utf-8").splitlines(keepends=True):
-        try:
-          unit = json.loads(line) if line.endswith("\n") else None
-        except ValueError:
-          unit = None
-        if unit is None:
-          break  # torn by a kill while it was written: this unit is done again
-        kept += line
-        self._count(unit)
-      write_atomically(self._file, kept)
+      write_atomically(self._file, kept)  # without what a kill has torn: that unit is done again
 
   def _count(self, unit: dict) -> None:
     self.rows += unit["rows"]
@@ -81,8 +83,9 @@ class Units:
   def append(self, rows: list[Row], counts: Counter) -> None:
     """Writes the next unit down, to the disk before it returns. counts: whatever happened, added up over the units."""
     unit = {"rows": rows, "counts": dict(counts)}
-    with self._file.open("a", encoding="utf-8") as file:
-      file.write(json.dumps(unit, ensure_ascii=False) + "\n")
+    line = json.dumps(unit | {"checksum": _checksum(unit)}, ensure_ascii=False) + "\n"
+    with self._file.open("ab") as file:
+      file.write(line.encode())
       file.flush()
       os.fsync(file.fileno())
     self._count(unit)
@@ -92,3 +95,17 @@ class Units:
     write_atomically(self._file.with_name(f"{stage}.jsonl"), "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
     write_atomically(self._file.with_name(f"{stage}.json"), json.dumps(about, ensure_ascii=False, indent=1) + "\n")
     self._file.unlink(missing_ok=True)
+
+
+def _checksum(unit: dict) -> str:
+  return xxhash.xxh3_128_hexdigest(json.dumps(unit))
+
+
+def _unit(line: bytes) -> dict | None:
+  """What a line of a partial file says; None for a damaged one."""
+  try:
+    unit = json.loads(line)
+    known = unit.pop("checksum", None)  # an older version wrote none
+    return unit if known in (None, _checksum(unit)) and {"rows", "counts"} <= unit.keys() else None
+  except (ValueError, AttributeError, TypeError):
+    return None

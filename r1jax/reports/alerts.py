@@ -7,11 +7,13 @@ of small batches are noisy, and an alert that cries wolf is switched off. All th
 Whatever a rule says of a step rests on the steps up to it, but for the noise, which is estimated from all there is. So the
 report, which sees a whole log, and the run (r1jax/reports/watch.py), which sees its beginning, find the same.
 """
+import enum
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
+from r1jax.errors import InputError
 from r1jax.reports.run import Run, Series
 from r1jax.reports.words import is_repetitive, leaves_language
 
@@ -23,6 +25,50 @@ FEW = 8  # points from which on noise can be estimated
 POINTS = 8  # rollouts that a stretch of SPAN steps has to hold where two noisy series are compared
 QUIET = 200  # steps for which a rule has not held before it is a new onset: a dozen rollouts of 16 steps
 RULE_PARTS = ("accuracy", "format", "language", "mean", "equal_groups")  # of reward/NAME: not a reward model's
+
+
+HISTORY = 50  # points that one point is compared with; fewer than RECENT are no history
+UNUSUAL = {"policy/kl": 0.02, "policy/ratio": 1.0, "policy/teacher_kl": 1.0, "policy/grad_norm": 1.0,
+           "reward_model/grad_norm": 1.0}  # what is told of a jump: metric -> what counts as its history at least
+SLOW_SECONDS = 60.0  # that a step takes longer than it did
+
+
+class Policy(enum.Enum):
+  """What follows when a watchdog finds something."""
+
+  WARN = "warn"  # it is said, logged, and in summary.json
+  STOP = "stop"  # that too, and the run ends with status 3 before its checkpoint is replaced
+
+
+@dataclass(frozen=True)
+class Watchdog:
+  """The threshold of a rule, as its definition in RULES has it, and what follows."""
+
+  threshold: float
+  policy: Policy = Policy.WARN
+
+
+@dataclass(frozen=True)
+class Watchdogs:
+  """What watches a training stage. All thresholds are ours. not_a_number has no threshold and always stops."""
+
+  outlier: Watchdog = Watchdog(5.0)  # times the largest of the last HISTORY points
+  dead_groups: Watchdog = Watchdog(0.9)  # share of groups without an advantage
+  verifier: Watchdog = Watchdog(0.05)  # share of verdicts that timed out or crashed
+  slow: Watchdog = Watchdog(10.0)  # times the median seconds of a step
+
+  def check(self, where: str) -> None:
+    """InputError for a threshold that is not positive, or an unknown policy."""
+    for name in (f.name for f in fields(self)):
+      dog = getattr(self, name)
+      if not 0 < dog.threshold < float("inf"):
+        raise InputError(f"{where}.{name}.threshold", dog.threshold, "Give a positive number.")
+      if not isinstance(dog.policy, Policy):
+        raise InputError(f"{where}.{name}.policy", repr(dog.policy), "Give a member of Policy.")
+
+  def stops(self, rule: str) -> bool:
+    """Whether an alert of a rule ends the run."""
+    return rule == "not_a_number" or getattr(getattr(self, rule, None), "policy", None) is Policy.STOP
 
 
 FLAGS: dict[str, Callable[[dict], bool]] = {  # what is told of a sample by its text
@@ -38,11 +84,12 @@ def flags_of(sample: dict) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class StageLog:
-  """What rules look at. flags: of FLAGS, one point for each sample, by step."""
+  """What rules look at. flags: of FLAGS, one point for each sample, by step. watchdogs: whose thresholds they go by."""
 
   stage: str
   series: dict[str, Series]
   flags: dict[str, Series] = field(default_factory=dict)
+  watchdogs: Watchdogs = Watchdogs()
 
   @classmethod
   def of(cls, stage: str, series: dict[str, Series], samples: Iterable[dict]) -> "StageLog":
@@ -287,7 +334,7 @@ def _dead_groups(log: StageLog) -> list[Finding]:
     return []
   at = equal[0]
   share, level = window(equal, at, 0, RECENT)[0], window(accuracy, at, 0, SPAN)[0]
-  holds = lasting((share >= 0.9) & (level < 0.9) & (at >= at[0] + RECENT), at)
+  holds = lasting((share >= log.watchdogs.dead_groups.threshold) & (level < 0.9) & (at >= at[0] + RECENT), at)
   return stretches(holds, at, lambda i: f"{share[i]:.0%} of groups have one reward for all samples, accuracy is "
                    f"{level[i]:.2f}.")
 
@@ -303,16 +350,50 @@ def _verifier(log: StageLog) -> list[Finding]:
     return sum((np.nan_to_num(mean) * n for mean, n in windows), np.zeros(len(at)))
 
   failed, every = total("timed_out", "crashed"), total(*counts)
-  return stretches((failed >= 0.05 * every) & (failed >= 3), at, lambda i: f"{failed[i]:.0f} of {every[i]:.0f} verdicts in "
-                   "20 steps timed out or crashed.")
+  holds = (failed >= log.watchdogs.verifier.threshold * every) & (failed >= 3)
+  return stretches(holds, at, lambda i: f"{failed[i]:.0f} of {every[i]:.0f} verdicts in 20 steps timed out or crashed.")
 
 
 def _not_a_number(log: StageLog) -> list[Finding]:
   found = []
-  for name in ("policy/loss", "policy/grad_norm", "reward/mean"):
+  for name in ("policy/loss", "policy/grad_norm", "reward/mean", "reward_model/loss", "reward_model/grad_norm"):
     steps, values = log.series.get(name, (np.array([]), np.array([])))
     found += stretches(np.isnan(values), steps, lambda i, name=name: f"{name} is NaN or infinite.")
   return found
+
+
+def _before(values: np.ndarray, rank: float, where: np.ndarray) -> np.ndarray:
+  """The value of a rank (1: the largest, 0.5: the median) among the HISTORY points before each one; infinite where there are
+  fewer than RECENT, and where nobody asks."""
+  found, at = np.full(len(values), np.inf), np.flatnonzero(where & (np.arange(len(values)) >= RECENT))
+  if len(at):
+    padded = np.concatenate([np.full(HISTORY, np.inf), values])
+    ordered = np.sort(np.lib.stride_tricks.sliding_window_view(padded, HISTORY)[at], axis=1)
+    found[at] = ordered[np.arange(len(at)), (rank * (np.minimum(at, HISTORY) - 1)).astype(int)]
+  return found
+
+
+def _outlier(log: StageLog) -> list[Finding]:
+  found, times = [], log.watchdogs.outlier.threshold
+  for name, least in UNUSUAL.items():
+    steps, values = log.get(name) or (np.array([], int), np.array([]))
+    most = _before(values, 1.0, values > times * least)
+    found += stretches(values > times * most, steps, lambda i, name=name, values=values, most=most:
+                       f"{name} is {values[i]:.3g}, and was {most[i]:.3g} at most.")
+  return found
+
+
+def _slow(log: StageLog) -> list[Finding]:
+  times = [log.series[name] for name in log.series if name.startswith("time/") and not name.endswith("_hidden")]
+  if not times:
+    return []
+  at = np.unique(np.concatenate([steps for steps, _ in times]))
+  seconds = np.zeros(len(at))
+  for steps, values in times:
+    np.add.at(seconds, np.searchsorted(at, steps), np.nan_to_num(values))
+  usual = _before(seconds, 0.5, seconds > SLOW_SECONDS)
+  return stretches((seconds > log.watchdogs.slow.threshold * usual) & (seconds > usual + SLOW_SECONDS), at, lambda i:
+                   f"{seconds[i]:.0f} s, and {usual[i]:.1f} s before.")
 
 
 RULES = (
@@ -357,9 +438,16 @@ RULES = (
        "Try the answers with `r1jax score`; raise verifier_seconds or verifier_workers, and check the "
        "sandbox.", _verifier),
   Rule("not_a_number", "Loss, gradient or reward is not a number",
-       "policy/loss, policy/grad_norm or reward/mean is NaN or infinite in one step or more.",
-       "Resume from the checkpoint before; look at the learning rate, the precision, and at samples of that "
+       "A loss, a gradient's norm or reward/mean is NaN or infinite in one step or more. The run stops.",
+       "The checkpoint before stands: look at the learning rate, the precision, and at samples of that "
        "step.", _not_a_number),
+  Rule("outlier", "A jump far out of its history",
+       "KL, ratio or a gradient's norm is more than 5 times the largest of the 50 values before, of 20 at least (KL 0.1, "
+       "the others 5, at least).",
+       "Look at samples of that step. Lower the learning rate, clip the gradient, or raise the KL coefficient.", _outlier),
+  Rule("slow", "A step takes far longer than before",
+       "A step takes more than 10 times the median of the 50 before, of 20 at least, and 60 s longer.",
+       "Look at the time/ metrics of that step, and at what else runs on this machine.", _slow),
 )
 
 

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from r1jax.reports.alerts import LAGS, QUIET, RECENT, RULES, SPAN, Alert, StageLog, flags_of
+from r1jax.reports.alerts import LAGS, QUIET, RECENT, RULES, SPAN, Alert, StageLog, Watchdogs, flags_of
 from r1jax.reports.run import Series
 
 KEPT = max(LAGS) + 5 * SPAN + RECENT + QUIET  # steps that a rule may look back, and those of a stretch that is over
 START = 10  # steps at a stage's beginning that are kept, since rules compare with them
+WATCHDOGS = Watchdogs()
 SPARE = 256  # points that may be left over before they are thrown away
 
 
@@ -39,8 +40,9 @@ class Onsets:
   lines, samples: what a process that died has left of the stage; what they show has been told already.
   """
 
-  def __init__(self, stage: str, lines: Iterable[dict] = (), samples: Iterable[dict] = ()):
-    self._stage = stage
+  def __init__(self, stage: str, lines: Iterable[dict] = (), samples: Iterable[dict] = (),
+               watchdogs: Watchdogs = WATCHDOGS):
+    self._stage, self._watchdogs = stage, watchdogs
     self._series: dict[str, Points] = {}
     self._flags: dict[str, Points] = {}
     self._held: dict[str, float] = {}  # rule -> the last step at which it is known to have held
@@ -64,14 +66,14 @@ class Onsets:
 
   def _keep(self, line: dict) -> None:
     for name, value in line.items():
-      if name not in ("stage", "step") and not name.startswith("time/") and (
+      if name not in ("stage", "step") and (
           value is None or isinstance(value, int | float) and not isinstance(value, bool)):
         number = math.nan if value is None or not math.isfinite(value) else float(value)
         self._series.setdefault(name, Points()).add(line["step"], number)
 
   def _new(self) -> list[Alert]:
     series, flags = ({name: points.series() for name, points in of.items()} for of in (self._series, self._flags))
-    log, found = StageLog(self._stage, series, flags), []
+    log, found = StageLog(self._stage, series, flags, self._watchdogs), []
     for rule in RULES:
       for onset in rule.onsets(log):
         held, told = (of.get(rule.name, -math.inf) for of in (self._held, self._told))

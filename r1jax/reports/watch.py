@@ -1,9 +1,10 @@
 """Whoever reads along while a run writes its log: a terminal, a tracker, and the alerts. All of them see the very lines of
-metrics.jsonl and samples.jsonl, and none can stop the run."""
+metrics.jsonl and samples.jsonl, and only a watchdog can stop the run."""
 import sys
 from collections.abc import Sequence
 
-from r1jax.reports.alerts import RULES, Alert, Rule
+from r1jax.errors import WatchdogStop
+from r1jax.reports.alerts import RULES, Alert, Rule, Watchdogs
 from r1jax.reports.onsets import Onsets
 
 _RULES = {rule.name: rule for rule in RULES}
@@ -37,6 +38,8 @@ class Watch(Reader):
   def __init__(self, readers: Sequence[Reader] = ()):
     self._readers = list(readers)
     self._onsets: Onsets | None = None
+    self._stop: WatchdogStop | None = None
+    self.watchdogs = Watchdogs()  # of the stage under way
 
   def _tell(self, what: str, *of) -> None:
     for reader in list(self._readers):
@@ -54,7 +57,7 @@ class Watch(Reader):
 
   def open(self, stage: str, steps: int, step: int, lines: Sequence[dict], samples: Sequence[dict]) -> None:
     """The log of a stage is open. lines, samples: those that a process before this one has left of it."""
-    self._onsets = Onsets(stage, lines, samples)
+    self._onsets, self._stop = Onsets(stage, lines, samples, self.watchdogs), None
     self._tell("begin", stage, steps, step)
 
   def line(self, line: dict) -> list[dict]:
@@ -63,7 +66,14 @@ class Watch(Reader):
     found = self._onsets.line(line) if self._onsets else []
     for alert in found:
       self._tell("alert", alert, _RULES[alert.rule])
+      if self._stop is None and self.watchdogs.stops(alert.rule):
+        self._stop = WatchdogStop(alert.rule, alert.step, alert.message)
     return [{f"alert/{alert.rule}": alert.step, "alert": f"{_RULES[alert.rule].title}: {alert.message}"} for alert in found]
+
+  def check(self) -> None:
+    """WatchdogStop where the last line is to be that."""
+    if self._stop is not None:
+      raise self._stop
 
   def sample(self, line: dict) -> None:
     if self._onsets:

@@ -1,6 +1,7 @@
 """The evaluation at the end of a pipeline: every policy on the same held-out questions, as one table with intervals."""
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,17 +103,15 @@ class Compare:
     file = folder(context.run_dir) / f"{self.name}.partial.json"
     file.parent.mkdir(exist_ok=True)
     found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    log = RunLog(context.run_dir, self.name, len(self.policies), len(found) or None, set(context.finished),
-                 context.watch)
     models = load_model_rewards(self.models, context) if self.models else None
-    with RuleRewards({"accuracy": 1.0, "format": 1.0}, workers=self.verifier_workers) as rewards:
+    with RuleRewards({"accuracy": 1.0, "format": 1.0}, workers=self.verifier_workers) as rewards, closing(
+        RunLog(context.run_dir, self.name, len(self.policies), len(found) or None, context.watch)) as log:
       for name in self.policies:
         if name not in found:
           found[name] = self._measure(context, name, rewards, models)
           log.metrics(len(found), {f"eval/{name}/{metric}": value for metric, value in found[name].items()})
           log.sync()
           write_atomically(file, json.dumps(found))
-    log.close()
     write_atomically(file.with_name(f"{self.name}.json"), json.dumps(found, indent=1))
     write_atomically(context.run_dir / f"{self.name}.md", table(found))
     file.unlink()

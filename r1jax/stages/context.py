@@ -12,6 +12,7 @@ from r1jax.evaluation.claims import Claim
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.reports.watch import Watch
 from r1jax.sharding import MeshShape
+from r1jax.stages.ending import Ending
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,9 @@ class Context:
   tokenizer: Tokenizer
   model: ModelConfig  # of the stage, as `model_of` gives it
   params: Any
-  finished: frozenset[str]  # names of the stages whose log lines stay
   key: jax.Array  # the stage's own root of randomness
   watch: Watch = field(default_factory=Watch)  # who reads along with the log
+  ending: Ending = field(default_factory=Ending)  # whether the run has been asked to end
 
   def model_of(self, name: str) -> ModelConfig:
     """The architecture of a stage, by its name, told how many ids the tokenizer has."""

@@ -1,7 +1,7 @@
 """How a stage that makes a data set samples a policy, and how it keeps what it has made."""
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,17 +89,18 @@ class Draws:
     policy = Policy(context.model, context.experiment.compute, context.tokenizer, self.template, self.max_prompt_length,
                     context.mesh, self.sampling, self.decoding, self.stop)
     stream = question_stream(train, context.experiment.seed)
-    log = RunLog(context.run_dir, name, self.count, units.done * self.batch or None, set(context.finished), context.watch)
-    for first in range(units.done * self.batch, self.count, self.batch):
-      asked, end = draw(stream, first, min(self.batch, self.count - first))
-      rollout = policy.rollout(context.params, context.key, list(range(first, end)), asked, self.samples, self.max_length)
-      rows, counts = rows_of(first, asked, rollout)
-      counts += Counter(questions=len(asked), responses=len(rollout.responses))
-      log.metrics(end, {"data/rows": len(units.rows) + len(rows), "rollout/occupancy": rollout.occupancy, **{
-        f"data/{key}": value for key, value in sorted((units.counts + counts).items())}})
-      log.sync()  # the unit stands for the lines up to it
-      units.append(rows, counts)
-    log.close()
+    with closing(RunLog(context.run_dir, name, self.count, units.done * self.batch or None, context.watch)) as log:
+      context.ending.saves = True
+      for first in range(units.done * self.batch, self.count, self.batch):
+        asked, end = draw(stream, first, min(self.batch, self.count - first))
+        rollout = policy.rollout(context.params, context.key, list(range(first, end)), asked, self.samples, self.max_length)
+        rows, counts = rows_of(first, asked, rollout)
+        counts += Counter(questions=len(asked), responses=len(rollout.responses))
+        log.metrics(end, {"data/rows": len(units.rows) + len(rows), "rollout/occupancy": rollout.occupancy, **{
+          f"data/{key}": value for key, value in sorted((units.counts + counts).items())}})
+        log.sync()  # the unit stands for the lines up to it
+        units.append(rows, counts)
+        context.ending.check()
     return units
 
   def programs(self, model: ModelConfig, compute: Compute, mesh) -> dict[str, Any]:

@@ -9,6 +9,7 @@ interrupted one bit for bit.
 import enum
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,9 +31,11 @@ from r1jax.losses.reductions import Reduction
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.plan.programs import rl_programs
 from r1jax.records import TrainState
+from r1jax.reports.alerts import Watchdogs
 from r1jax.rewards.language import check_target
 from r1jax.rewards.rules import GENERAL, PARTS, RuleRewards
 from r1jax.rewards.score import Score
+from r1jax.run_dir import RunDir
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import batch_parts, put_batch
@@ -44,7 +47,7 @@ from r1jax.stages.rollout import Policy, Rollout
 from r1jax.training.checkpoint import Checkpoints
 from r1jax.training.grpo import grpo_step
 from r1jax.training.logprobs import logprobs
-from r1jax.training.metrics import RunLog, Timers, read_metrics
+from r1jax.training.metrics import RunLog, Timers
 from r1jax.training.optimizer import AdamW
 from r1jax.training.pack import MICROBATCH_TOKENS, Packed, TokenSequence, pack, rows_for
 from r1jax.training.step import Step, init_state
@@ -101,6 +104,7 @@ class GRPO:
   verifier_seconds: float = 5.0  # a check that takes longer is killed and counts as wrong (ours)
   checkpoint_every: int = 1  # rollouts (ours)
   logged_samples: int = 2  # whole rollouts written to samples.jsonl each rollout (ours)
+  watchdogs: Watchdogs = Watchdogs()
   kind = POLICY
 
   def inputs(self) -> tuple[str, ...]:
@@ -120,6 +124,7 @@ class GRPO:
         raise InputError(f"{where}.max_length", length, "The model's context ends at max_position "
                          f"{longest}: shorten it, or stretch the model with rope_scaling.")
     self.decoding.check(f"{where}.decoding", int(max(self.max_length.values())))
+    self.watchdogs.check(f"{where}.watchdogs")
     unknown = [name for name, _ in self.rewards if name not in PARTS]
     if unknown:
       raise InputError(f"{where}.rewards", unknown, f"Known parts: {', '.join(PARTS)}.")
@@ -169,52 +174,53 @@ class GRPO:
 
   def run(self, context: Context) -> dict:
     """Trains from context.params, or resumes; {"steps", "before", "after"} with held-out metrics."""
-    loop, checkpoints = _Loop.prepare(self, context), Checkpoints(context.run_dir / "checkpoints" / self.name)
-    state, reference, cursors = loop.start(checkpoints)
-    step = int(state.step)
-    log = RunLog(context.run_dir, self.name, self.steps, checkpoints.latest(), set(context.finished), context.watch)
-    timers, following = Timers(), None
+    loop = _Loop.prepare(self, context)
     with ThreadPoolExecutor(1) as beside, RuleRewards(
-        dict(self.rewards), workers=self.verifier_workers, timeout_seconds=self.verifier_seconds) as rewards:
-      loop.evaluate(state.params, rewards, log, step, None)
-      while step < self.steps:
-        drawn = loop.draw(step, cursors)
-        with timers("rollout"):
-          rollout = following.result() if following else loop.rollout(state.params, rewards, drawn)
-        cursors, stale = drawn.cursors, following is not None
-        following = loop.sample_ahead(beside, state.params, rewards, step + drawn.updates, cursors)
-        with timers("pack"):
-          minibatches = loop.pack(drawn, rollout)
-        with timers("logprobs"):
-          ref = None if reference is None else loop.logprobs(reference, minibatches)
-          old = loop.old_logprobs(state.params, minibatches, rollout, stale)
-        waiting_from = time.perf_counter()
-        with timers("rewards"):
-          scores = rollout.scores()
-        with timers("model_rewards"):
-          scores = loop.add_model_rewards(scores, rollout)
-        timers.add("rewards_hidden", rollout.hidden_seconds(waiting_from))
-        values = np.array([s.value for s in scores], np.float32).reshape(-1, self.group_size)
-        advantages = np.asarray(group_advantages(values, self.advantage)).reshape(-1)
-        with timers("update"):
-          state, metrics = loop.train(state, minibatches, rollout, advantages, old, ref)
-        shared = {**rollout_metrics(rollout, scores, values), **loop.of_general(rollout),
-                  "length/max": drawn.max_length, "rollout/staleness": int(stale) * drawn.updates,
-                  "update/padding": float(np.mean([m.padding for m in minibatches])), **timers.take()}
-        log_updates(log, step, metrics, shared)
-        log_samples(log, step + drawn.updates, self.group_size, self.logged_samples, rollout, scores, advantages)
-        previous, step = step, step + drawn.updates
-        if reference is not None and previous // self.reference_every < step // self.reference_every:
-          reference = jax.tree.map(jnp.copy, state.params)
-        loop.evaluate(state.params, rewards, log, step, previous)
-        if loop.checkpoint_at(step):
-          log.sync()  # the checkpoint stands for the lines up to its step
-          checkpoints.save(state, reference, {"cursor": cursors[0], "general_cursor": cursors[1]})
-    checkpoints.close()
-    log.close()
-    evaluations = [line for line in read_metrics(context.run_dir, self.name) if "eval/pass_at_1" in line]
-    before, after = ({k: v for k, v in line.items() if k.startswith("eval/")} for line in (evaluations[0], evaluations[-1]))
-    return {"steps": self.steps, "before": before, "after": after}
+        dict(self.rewards), workers=self.verifier_workers, timeout_seconds=self.verifier_seconds) as rewards, closing(
+          Checkpoints(RunDir(context.run_dir).checkpoints(self.name))) as checkpoints:
+      state, reference, progress = loop.start(checkpoints)
+      step, timers, following = int(state.step), Timers(), None
+      with closing(RunLog(context.run_dir, self.name, self.steps, checkpoints.latest(), context.watch,
+                          progress.get("log"))) as log:
+        loop.evaluate(state.params, rewards, log, step, None, progress)
+        context.ending.saves = True
+        while step < self.steps:
+          drawn = loop.draw(step, (progress["cursor"], progress["general_cursor"]))
+          with timers("rollout"):
+            rollout = following.result() if following else loop.rollout(state.params, rewards, drawn)
+          progress["cursor"], progress["general_cursor"] = drawn.cursors
+          stale = following is not None
+          following = loop.sample_ahead(beside, state.params, rewards, step + drawn.updates, drawn.cursors)
+          with timers("pack"):
+            minibatches = loop.pack(drawn, rollout)
+          with timers("logprobs"):
+            ref = None if reference is None else loop.logprobs(reference, minibatches)
+            old = loop.old_logprobs(state.params, minibatches, rollout, stale)
+          waiting_from = time.perf_counter()
+          with timers("rewards"):
+            scores = rollout.scores()
+          with timers("model_rewards"):
+            scores = loop.add_model_rewards(scores, rollout)
+          timers.add("rewards_hidden", rollout.hidden_seconds(waiting_from))
+          values = np.array([s.value for s in scores], np.float32).reshape(-1, self.group_size)
+          advantages = np.asarray(group_advantages(values, self.advantage)).reshape(-1)
+          with timers("update"):
+            state, metrics = loop.train(state, minibatches, rollout, advantages, old, ref)
+          shared = {**rollout_metrics(rollout, scores, values), **loop.of_general(rollout),
+                    "length/max": drawn.max_length, "rollout/staleness": int(stale) * drawn.updates,
+                    "update/padding": float(np.mean([m.padding for m in minibatches])), **timers.take()}
+          log_updates(log, step, metrics, shared)
+          log_samples(log, step + drawn.updates, self.group_size, self.logged_samples, rollout, scores, advantages)
+          previous, step = step, step + drawn.updates
+          if reference is not None and previous // self.reference_every < step // self.reference_every:
+            reference = jax.tree.map(jnp.copy, state.params)
+          loop.evaluate(state.params, rewards, log, step, previous, progress)
+          # What is sampled ahead comes of parameters that a checkpoint would not hold.
+          if loop.checkpoint_at(step) or (context.ending.asked and following is None):
+            progress["log"] = log.sync()  # the checkpoint stands for the lines up to its step
+            checkpoints.save(state, reference, dict(progress))
+          context.ending.check()
+    return {"steps": self.steps, "before": progress.get("before", {}), "after": progress["after"]}
 
 
 @dataclass(frozen=True)
@@ -260,14 +266,14 @@ class _Loop:
                stream=question_stream(train, experiment.seed), general_stream=general_stream, models=models,
                held_out=[held_out[i] for i in range(stage.held_out.questions)], rollout_key=rollout_key, eval_key=eval_key)
 
-  def start(self, checkpoints: Checkpoints) -> tuple[TrainState, Any, tuple[int, int]]:
-    """(state, reference, both cursors) of the newest checkpoint, or of the stage's beginning."""
+  def start(self, checkpoints: Checkpoints) -> tuple[TrainState, Any, dict]:
+    """(state, reference, progress) of the newest checkpoint, or of the stage's beginning. progress: both cursors, and the
+    first and the last evaluation so far as `before` and `after`."""
     has_reference, params = self.stage.kl_coef > 0, self.context.params
     state = init_state(params, self.stage.optimizer.build())
     if checkpoints.latest() is None:
-      return state, jax.tree.map(jnp.copy, params) if has_reference else None, (0, 0)
-    state, reference, progress = checkpoints.restore(state, has_reference)
-    return state, reference, (progress["cursor"], progress["general_cursor"])
+      return state, jax.tree.map(jnp.copy, params) if has_reference else None, {"cursor": 0, "general_cursor": 0}
+    return checkpoints.restore(state, has_reference)
 
   def draw(self, step: int, cursors: tuple[int, int]) -> _Drawn:
     """What a rollout that starts at `step` asks. A question's place in its stream is its identity; each update has its
@@ -375,8 +381,9 @@ class _Loop:
       pending.append(metrics)  # read after the last update is dispatched, so that none waits for the host
     return state, jax.device_get(pending)
 
-  def evaluate(self, params, rewards, log: RunLog, step: int, previous: int | None) -> None:
-    """Held-out accuracy at the stage's start (previous None) and end, and every held_out.every steps between."""
+  def evaluate(self, params, rewards, log: RunLog, step: int, previous: int | None, progress: dict) -> None:
+    """Held-out accuracy at the stage's start (previous None) and end, and every held_out.every steps between; into the log,
+    and into progress as `after`, the first one as `before` too."""
     stage, every = self.stage, self.stage.held_out.every
     ends = step == stage.steps or previous is None
     if previous is None and step > 0:
@@ -387,7 +394,11 @@ class _Loop:
     # rollout just trained on, so that a change of length shows in the evaluation after it.
     last_rollout = (stage.steps - 1) // stage.minibatches * stage.minibatches
     max_length = int(stage.max_length.at(last_rollout if ends else previous))
-    log.metrics(step, evaluate(self.policy, params, self.eval_key, self.held_out, stage.held_out, rewards, max_length))
+    found = evaluate(self.policy, params, self.eval_key, self.held_out, stage.held_out, rewards, max_length)
+    progress["after"] = {name: value if isinstance(value, int) else float(value) for name, value in found.items()}
+    if previous is None:
+      progress["before"] = progress["after"]
+    log.metrics(step, progress["after"])
 
 
 def _check_numbers(stage: GRPO, where: str) -> None:

@@ -1,48 +1,60 @@
 """Stages that another run has finished: recognised by a hash of all that decides their result, and taken over."""
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from r1jax.config import config_hash
-from r1jax.curation import datasets
+from r1jax.config import config_hash, to_json
 from r1jax.errors import InputError
-from r1jax.files import write_atomically
+from r1jax.run_dir import LOGS, RunDir, changed, contents, say, without_watchdogs
 from r1jax.stages.context import Base, Experiment, Stage
+
+
+def _decides(experiment: Experiment, stage: Stage) -> dict:
+  """What decides what a stage leaves behind, but for the stages that it reads, as JSON."""
+  source = experiment.source_of(stage)
+  return without_watchdogs(to_json({
+    "stage": stage, "place": experiment.stages.index(stage), "seed": experiment.seed, "tokenizer": experiment.tokenizer,
+    "mesh": experiment.mesh, "compute": experiment.compute, "base": source if isinstance(source, Base) else None}))
 
 
 def stage_hash(experiment: Experiment, stage: Stage) -> str:
   """A hash of all that decides what a stage leaves behind: its config, seed, place, model, and the stages that it reads."""
-  source = experiment.source_of(stage)
-  return config_hash({
-    "stage": stage, "place": experiment.stages.index(stage), "seed": experiment.seed, "tokenizer": experiment.tokenizer,
-    "mesh": experiment.mesh, "compute": experiment.compute, "base": source if isinstance(source, Base) else None,
-    "reads": [stage_hash(experiment, experiment.stage(name)) for name in experiment.reads(stage)]})
+  return config_hash({**_decides(experiment, stage),
+                      "reads": [stage_hash(experiment, experiment.stage(name)) for name in experiment.reads(stage)]})
 
 
-def take_over(experiment: Experiment, other: Path, run_dir: Path, summary: dict) -> Iterator[str]:
+def take_over(experiment: Experiment, other: RunDir, run: RunDir, summary: dict) -> Iterator[str]:
   """Copies each unfinished stage that `other` has finished with the same hash; yields its name once all of it is here.
 
-  Checkpoints are hard-linked where the file system can. `summary` gets the stage's entry; the caller writes it.
+  Checkpoints are hard-linked where the file system can. `summary` gets the stage's entry; the caller writes it. InputError
+  for a file that a stage has read there, and that is another one by now.
   """
-  file = other / "summary.json"
-  if not file.is_file():
-    raise InputError(f"--reuse {other}", "no summary.json", "Name the directory of a run that has finished stages.")
-  found = json.loads(file.read_text(encoding="utf-8"))["stages"]
+  read, found = other.read_config().get("read", {}), other.read_summary("", change=False)["stages"]
   for stage in experiment.stages:
     theirs = found.get(stage.name, {})
     here = summary["stages"].get(stage.name, {}).get("status") == "finished"
     if here or theirs.get("status") != "finished" or theirs.get("hash") != stage_hash(experiment, stage):
       continue
-    _copy_folder(other / "checkpoints" / stage.name, run_dir / "checkpoints" / stage.name)
-    for name in (f"{stage.name}.jsonl", f"{stage.name}.json"):
-      if (datasets.folder(other) / name).is_file():
-        datasets.folder(run_dir).mkdir(exist_ok=True)
-        shutil.copy2(datasets.folder(other) / name, datasets.folder(run_dir) / name)
-    for name in ("metrics.jsonl", "samples.jsonl"):
-      _copy_lines(other / name, run_dir / name, stage.name)
-    summary["stages"][stage.name] = {**theirs, "taken_over_from": str(other)}
+    now = contents(_decides(experiment, stage))
+    files = changed({file: read[file] for file in now if file in read}, {file: now[file] for file in now if file in read})
+    if files:
+      raise InputError(", ".join(files), f"changed since stage {stage.name!r} of {other.path} read it",
+                       "Restore it, or leave --reuse out.")
+    wrong = other.unsound(stage.name, theirs, stage.kind)
+    if wrong:
+      say(f"{stage.name}: not taken over: {wrong}")
+      continue
+    made = other.made(stage.name)
+    _copy_folder(other.checkpoints(stage.name), run.checkpoints(stage.name))
+    for name in made:
+      if not (run.path / name).exists():
+        (run.path / name).parent.mkdir(exist_ok=True)
+        shutil.copy2(other.path / name, run.path / name)
+    for name in LOGS:
+      lines = b"".join(line for line, record in other.lines(name)[0] if record["stage"] == stage.name)
+      run.keep_lines(name, lambda record, stage=stage: record["stage"] != stage.name, lines)
+    summary["stages"][stage.name] = {**theirs, "made": made, "taken_over_from": str(other.path)}
     yield stage.name
 
 
@@ -57,14 +69,4 @@ def _copy_folder(source: Path, target: Path) -> None:
     except OSError:  # another file system
       shutil.copy2(a, b)
 
-  shutil.copytree(source, target, copy_function=link)
-
-
-def _copy_lines(source: Path, target: Path, stage: str) -> None:
-  """Replaces the stage's lines in a log by those of another run."""
-  def of_stage(line: str) -> bool:
-    return json.loads(line)["stage"] == stage
-
-  theirs = source.read_text(encoding="utf-8").splitlines(keepends=True) if source.exists() else []
-  ours = target.read_text(encoding="utf-8").splitlines(keepends=True) if target.exists() else []
-  write_atomically(target, "".join([*(x for x in ours if not of_stage(x)), *(x for x in theirs if of_stage(x))]))
+  shutil.copytree(source, target, copy_function=link, ignore=shutil.ignore_patterns("*.unsound*"))

@@ -19,6 +19,8 @@ from r1jax.losses.reward_model import RewardKind
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.plan.programs import abstract_state, packed_rows, update_programs
 from r1jax.records import PackedRows
+from r1jax.reports.alerts import Watchdogs
+from r1jax.run_dir import RunDir
 from r1jax.sharding import batch_parts
 from r1jax.stages.context import DATA, REWARD_MODEL, Base, Context, Experiment
 from r1jax.stages.model_rewards import READS, ModelScorer, Whitening
@@ -76,6 +78,7 @@ class RewardModel:
   microbatch_tokens: int = MICROBATCH_TOKENS  # slots of the rows whose gradients are computed at a time
   checkpoint_every: int = 100  # steps
   log_every: int = 10  # steps
+  watchdogs: Watchdogs = Watchdogs()
   kind = REWARD_MODEL
 
   def inputs(self) -> tuple[str, ...]:
@@ -104,6 +107,7 @@ class RewardModel:
       raise InputError(f"{where}.reads", repr(self.reads), f"Use one of {', '.join(READS)}.")
     if not 0 < self.held_out < 1:
       raise InputError(f"{where}.held_out", self.held_out, "Give a share between 0 and 1, both exclusive.")
+    self.watchdogs.check(f"{where}.watchdogs")
     longest = experiment.model_of(self).max_position
     if self.max_length > longest:
       raise InputError(f"{where}.max_length", self.max_length, f"The model's context ends at max_position {longest}.")
@@ -235,10 +239,10 @@ def load_reward_model(run_dir: Path, name: str, config: ModelConfig, mesh: Mesh,
     InputError: no checkpoint there, or one of an unfinished stage or of no reward model, or a reward model of another
       tokenizer, whose ids would mean other words.
   """
-  folder = Path(run_dir) / "checkpoints" / name
+  folder = RunDir(run_dir).checkpoints(name)
   if not folder.is_dir():
     raise InputError(str(folder), "no reward model here", f"Run the stage {name!r} first.")
-  checkpoints = Checkpoints(folder)
+  checkpoints = Checkpoints(folder, read_only=True)
   try:
     progress = checkpoints.progress()
     if "eval/whitening_std" not in progress.get("after", {}):

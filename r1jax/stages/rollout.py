@@ -1,4 +1,5 @@
 """A policy as stages use it: its last checkpoint, and the one loop that samples it, reads it and has it scored."""
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from r1jax.models.params import abstract_params
 from r1jax.records import Episode, Request
 from r1jax.rewards.rules import RuleRewards, Sample, Scoring
 from r1jax.rewards.score import Score
+from r1jax.run_dir import RunDir
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding, Sampler
 from r1jax.stages.context import Experiment
@@ -23,10 +25,8 @@ from r1jax.training.checkpoint import Checkpoints
 
 def policy_params(experiment: Experiment, name: str, mesh, run_dir: Path) -> Any:
   """Parameters of the last checkpoint of stage `name`, in the training layout."""
-  checkpoints = Checkpoints(run_dir / "checkpoints" / name)
-  params = checkpoints.restore_params(abstract_params(experiment.model_of(experiment.stage(name)), mesh))
-  checkpoints.close()
-  return params
+  with closing(Checkpoints(RunDir(run_dir).checkpoints(name), read_only=True)) as checkpoints:
+    return checkpoints.restore_params(abstract_params(experiment.model_of(experiment.stage(name)), mesh))
 
 
 @dataclass(frozen=True)

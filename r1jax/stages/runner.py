@@ -1,7 +1,4 @@
 """Runs an experiment's stages in order in a run directory, and resumes one that stopped anywhere."""
-import importlib.metadata
-import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,22 +9,22 @@ import jax.numpy as jnp
 
 from r1jax.config import config_hash, differences, to_json
 from r1jax.data.tokenizer import Tokenizer, named_tokenizer
-from r1jax.errors import InputError
-from r1jax.files import write_atomically
+from r1jax.errors import InputError, WatchdogStop
 from r1jax.models.huggingface import config_from_folder, load
 from r1jax.models.params import init_params, shardings
+from r1jax.reports.alerts import Watchdogs
 from r1jax.reports.clock import Clock
 from r1jax.reports.draw import draw_curves
 from r1jax.reports.live import terminal
 from r1jax.reports.tracker import Tracker, check_tracker
 from r1jax.reports.watch import Watch, logged_alerts
+from r1jax.run_dir import RunDir, say
 from r1jax.sharding import ROLLOUT_RULES, TRAIN_RULES, make_mesh
-from r1jax.stages.context import POLICY, REWARD_MODEL, Base, Context, Experiment, with_tokens
+from r1jax.stages.context import Base, Context, Experiment, with_tokens
+from r1jax.stages.ending import Ending
 from r1jax.stages.reuse import stage_hash, take_over
 from r1jax.stages.rollout import policy_params
-from r1jax.training.metrics import read_metrics
-
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "mpmath")
+from r1jax.training.checkpoint import finite
 
 
 def experiment_tokenizer(experiment: Experiment) -> Tokenizer:
@@ -58,77 +55,91 @@ def _check_base(base: Base, tokenizer: Tokenizer) -> None:
 
 def claim_run_dir(experiment: Experiment, run_dir: Path) -> None:
   """Writes config.json, or refuses a directory that holds a run of another config."""
-  file = run_dir / "config.json"
-  config = to_json(experiment)
-  if file.exists():
-    old = json.loads(file.read_text(encoding="utf-8"))["config"]
-    changed = differences(old, json.loads(json.dumps(config)))
-    if changed:
-      raise InputError(str(file), "this run was started with another config: " + "; ".join(changed),
-                       "Give the old values, or another --run_dir.")
-    return
-  if run_dir.exists() and any(run_dir.iterdir()):
-    raise InputError(f"--run_dir {run_dir}", "not empty, and not a run directory (no config.json)",
-                     "Give a new or an empty directory.")
-  run_dir.mkdir(parents=True, exist_ok=True)
-  versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-  write_atomically(file, json.dumps({"config": config, "hash": config_hash(experiment), "versions": versions}, indent=1))
+  run = RunDir(run_dir)
+  run.claim(to_json(experiment), config_hash(experiment))
+  run.begin()
 
 
 def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = None, reuse: Path | None = None,
                    began: float | None = None, report_to: str | None = None) -> dict:
   """Runs all stages, or up to and with stage `only`; the content of summary.json.
 
-  Finished stages are skipped, a half-finished one resumes from its newest checkpoint. reuse: another run's directory;
-  stages that are finished there, and made there from the same configs, are taken over. began: when the process did (Unix
-  seconds), for its start is time of the run. report_to: "wandb" or "trackio", beside TensorBoard. Raises InputError before
-  anything is compiled.
+  Finished stages are skipped, a half-finished one resumes from its newest sound checkpoint. reuse: another run's directory;
+  stages that are finished there, and made there from the same configs and files, are taken over. began: when the process
+  did (Unix seconds), for its start is time of the run. report_to: "wandb" or "trackio", beside TensorBoard.
+
+  Raises:
+    InputError: before anything is compiled or written, where it can be known by then.
+    WatchdogStop: a watchdog has ended a stage; summary.json has it as `stopped`.
+    Terminated: SIGTERM came.
   """
   if report_to is not None:
     check_tracker(report_to)
-  tokenizer = check_run(experiment)
   names = [stage.name for stage in experiment.stages]
   if only is not None and only not in names:
     raise InputError("--stage", repr(only), f"Stages of this experiment: {', '.join(names)}.")
-  mesh = make_mesh(experiment.mesh)
-  for base in experiment.bases():
-    for rules in (TRAIN_RULES, ROLLOUT_RULES):
-      shardings(base.model, mesh, rules)  # refuses weights that the mesh cannot share
-  for stage in experiment.stages:
-    stage.check_mesh(mesh)
-    stage.check_data(tokenizer)
-  claim_run_dir(experiment, run_dir)
-  summary = _read_summary(run_dir, experiment)
-  for name in take_over(experiment, reuse, run_dir, summary) if reuse is not None else ():
-    print(f"{name}: taken over from {reuse}", file=sys.stderr)
-    _write_summary(run_dir, summary, names)
-  root = jax.random.key(experiment.seed)
-  with (jax.set_mesh(mesh), watching(experiment, run_dir, report_to) as watch,
-        Clock(run_dir, mesh.size, mesh.devices.flat[0].device_kind, began) as clock):
-    for i, stage in enumerate(experiment.stages):
-      if summary["stages"].get(stage.name, {}).get("status") != "finished":
-        _check_inputs(experiment, stage, run_dir, summary)
-        start = time.perf_counter()
-        clock.enter(stage.name)
-        watch.enter(stage.name, i + 1, len(names))
-        context = Context(
-          experiment=experiment, run_dir=run_dir, mesh=mesh, tokenizer=tokenizer,
-          model=with_tokens(experiment.model_of(stage), tokenizer),
-          params=starting_params(experiment, stage, mesh, run_dir), finished=frozenset(names[:i]),
-          key=jax.random.fold_in(root, i + 1), watch=watch)
-        result = stage.run(context)
-        del context  # the stage has donated its parameters
-        seconds = time.perf_counter() - start
-        clock.enter(None)
-        watch.leave(stage.name, seconds)
-        summary["stages"][stage.name] = {"status": "finished", "hash": stage_hash(experiment, stage),
-                                         "seconds": round(seconds, 1), **result,
-                                         "alerts": logged_alerts(read_metrics(run_dir, stage.name))}
-        _write_summary(run_dir, summary, names)
-      if stage.name == only:
-        break
-    draw_curves(run_dir)
+  run, other, ending = RunDir(run_dir), reuse and RunDir(reuse), Ending()
+  if other and not other.summary.is_file():
+    raise InputError(f"--reuse {reuse}", "no summary.json", "Name the directory of a run that has finished stages.")
+  with run.held(), ending.on_sigterm():
+    tokenizer = check_run(experiment)
+    run.claim(to_json(experiment), config_hash(experiment))
+    mesh = make_mesh(experiment.mesh)
+    for base in experiment.bases():
+      for rules in (TRAIN_RULES, ROLLOUT_RULES):
+        shardings(base.model, mesh, rules)  # refuses weights that the mesh cannot share
+    for stage in experiment.stages:
+      stage.check_mesh(mesh)
+      stage.check_data(tokenizer)
+    run.begin()
+    summary = _finished(run, experiment)
+    for name in take_over(experiment, other, run, summary) if other else ():
+      say(f"{name}: taken over from {reuse}")
+      _write_summary(run, summary, names)
+    wanted = experiment.stages[:names.index(only) + 1] if only else experiment.stages
+    todo = [stage for stage in wanted if stage.name not in summary["stages"]]
+    if todo and run.read_only:
+      raise InputError(f"--run_dir {run.path}", "cannot be written, and the run is not finished", "Make it writable.")
+    if todo:
+      with (jax.set_mesh(mesh), watching(experiment, run_dir, report_to) as watch,
+            Clock(run_dir, mesh.size, mesh.devices.flat[0].device_kind, began) as clock):
+        for stage in todo:
+          summary["stages"][stage.name] = _run_stage(experiment, stage, run, mesh, tokenizer, watch, clock, ending, summary)
+          _write_summary(run, summary, names)
+      draw_curves(run_dir)
   return summary
+
+
+def _run_stage(experiment: Experiment, stage, run: RunDir, mesh, tokenizer: Tokenizer, watch: Watch, clock: Clock,
+               ending: Ending, summary: dict) -> dict:
+  """Runs or resumes one stage; what summary.json says of it."""
+  _check_inputs(experiment, stage, run, summary)
+  start, number = time.perf_counter(), experiment.stages.index(stage) + 1
+  clock.enter(stage.name)
+  watch.watchdogs = getattr(stage, "watchdogs", Watchdogs())
+  watch.enter(stage.name, number, len(experiment.stages))
+  params = starting_params(experiment, stage, mesh, run.path)
+  if not finite(params):
+    raise InputError(f"stages.{stage.name}", "the parameters that it starts from have a NaN or an infinite number",
+                     "Start from other weights.")
+  context = Context(
+    experiment=experiment, run_dir=run.path, mesh=mesh, tokenizer=tokenizer,
+    model=with_tokens(experiment.model_of(stage), tokenizer), params=params,
+    key=jax.random.fold_in(jax.random.key(experiment.seed), number), watch=watch, ending=ending)
+  del params  # the stage donates them
+  try:
+    result = stage.run(context)
+  except WatchdogStop as stop:
+    stopped = {"stage": stage.name, "watchdog": stop.rule, "step": stop.step, "message": stop.message}
+    run.write_summary(summary | {"status": "stopped", "stopped": stopped})
+    raise
+  finally:
+    ending.saves = False
+  clock.enter(None)
+  watch.leave(stage.name, time.perf_counter() - start)
+  return {"status": "finished", "hash": stage_hash(experiment, stage), "seconds": round(clock.spent(stage.name), 1),
+          **result, "alerts": logged_alerts(run.records("metrics", stage.name)), "made": run.made(stage.name),
+          "log": run.log_checksums().get(stage.name, {})}
 
 
 @contextmanager
@@ -141,17 +152,12 @@ def watching(experiment: Experiment, run_dir: Path, report_to: str | None) -> It
     yield Watch([view, tracker] if tracker else [view])
 
 
-def _check_inputs(experiment: Experiment, stage, run_dir: Path, summary: dict) -> None:
+def _check_inputs(experiment: Experiment, stage, run: RunDir, summary: dict) -> None:
   """InputError if what a stage reads is missing, or was made by another config than this experiment's."""
   for name in experiment.reads(stage):
-    made, folder = summary["stages"].get(name, {}), run_dir / "checkpoints" / name
-    needed = experiment.stage(name)
-    if made.get("hash") != stage_hash(experiment, needed):
-      raise InputError(f"stages.{stage.name}", f"reads stage {name!r}, which {run_dir / 'summary.json'} does not have as "
-                       "finished by this config", "Start in another --run_dir.")
-    if needed.kind in (POLICY, REWARD_MODEL) and not folder.is_dir():
-      raise InputError(str(folder), f"missing, and stage {stage.name!r} starts from it",
-                       "Restore the folder, or start in another --run_dir.")
+    if summary["stages"].get(name, {}).get("hash") != stage_hash(experiment, experiment.stage(name)):
+      raise InputError(f"stages.{stage.name}", f"reads stage {name!r}, which {run.summary} does not have as finished by "
+                       "this config", "Start in another --run_dir.")
 
 
 def starting_params(experiment: Experiment, stage, mesh, run_dir: Path):
@@ -164,15 +170,25 @@ def starting_params(experiment: Experiment, stage, mesh, run_dir: Path):
   return init_params(jax.random.fold_in(jax.random.key(experiment.seed), 0), source.model, mesh)
 
 
-def _read_summary(run_dir: Path, experiment: Experiment) -> dict:
-  file = run_dir / "summary.json"
-  if file.exists():
-    return json.loads(file.read_text(encoding="utf-8"))
-  return {"experiment": experiment.name, "status": "running", "seconds": 0.0, "stages": {}}
+def _finished(run: RunDir, experiment: Experiment) -> dict:
+  """summary.json, with those stages alone whose results are still what was written."""
+  summary, sums = run.read_summary(experiment.name), run.log_checksums()
+  summary.pop("stopped", None)
+  for stage in experiment.stages:
+    entry = summary["stages"].get(stage.name)
+    wrong = entry and run.unsound(stage.name, entry, stage.kind)
+    if wrong:
+      say(f"{stage.name}: no longer finished: {wrong}")
+    if entry and (wrong or entry.get("status") != "finished"):
+      del summary["stages"][stage.name]
+    for name, known in entry.get("log", {}).items() if entry else ():
+      if sums.get(stage.name, {}).get(name) != known:
+        say(f"{run.log(name)}: the lines of stage {stage.name} are not those that were written")
+  return summary
 
 
-def _write_summary(run_dir: Path, summary: dict, names: list[str]) -> None:
-  done = [s for s in summary["stages"].values() if s["status"] == "finished"]
+def _write_summary(run: RunDir, summary: dict, names: list[str]) -> None:
+  done = summary["stages"].values()
   summary["status"] = "finished" if len(done) == len(names) else "running"
   summary["seconds"] = round(sum(s["seconds"] for s in done), 1)
-  write_atomically(run_dir / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False))
+  run.write_summary(summary)

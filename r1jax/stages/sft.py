@@ -18,6 +18,7 @@ from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.params import abstract_params
 from r1jax.plan.programs import abstract_state, packed_rows, update_programs
 from r1jax.records import PackedRows
+from r1jax.reports.alerts import Watchdogs
 from r1jax.sharding import batch_parts, put_batch
 from r1jax.stages.context import POLICY, Base, Context, Experiment
 from r1jax.stages.rollout import policy_params
@@ -74,6 +75,7 @@ class SFT:
   microbatch_tokens: int = MICROBATCH_TOKENS  # slots of the rows whose gradients are computed at a time
   checkpoint_every: int = 500  # steps
   log_every: int = 50  # steps
+  watchdogs: Watchdogs = Watchdogs()
   kind = POLICY
 
   def inputs(self) -> tuple[str, ...]:
@@ -94,6 +96,7 @@ class SFT:
                        "Give epochs for a data set, steps for an endless source of documents, and not the other.")
     if self.teacher is not None:
       self._check_teacher(f"{where}.teacher", experiment)
+    self.watchdogs.check(f"{where}.watchdogs")
     longest = experiment.model_of(self).max_position
     if self.max_length > longest:
       raise InputError(f"{where}.max_length", self.max_length, f"The model's context ends at max_position {longest}.")

@@ -3,14 +3,15 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import xxhash
 from tensorboardX import SummaryWriter
 
-from r1jax.files import write_atomically
+from r1jax.run_dir import LOGS, RunDir, say
 
 
 class Watch(Protocol):
@@ -22,52 +23,50 @@ class Watch(Protocol):
   def line(self, line: dict) -> list[dict]:
     """Takes a line of metrics.jsonl; what else is to be logged at its step."""
 
+  def check(self) -> None:
+    """WatchdogStop where the stage is to end with the lines that are written."""
+
   def sample(self, line: dict) -> None:
     """Takes a line of samples.jsonl."""
-
-
-def _lines(path: Path) -> Iterator[dict]:
-  """The whole lines of a JSONL file; a torn last line (the process was killed while writing) is left out."""
-  if not path.exists():
-    return
-  for line in path.read_text(encoding="utf-8").split("\n"):
-    try:
-      yield json.loads(line)
-    except json.JSONDecodeError:
-      continue
 
 
 class RunLog:
   """The log of one stage. Each line carries `stage` and `step`, the updates done when it was written."""
 
-  def __init__(self, run_dir: Path, stage: str, steps: int, step: int | None, finished: set[str],
-               watch: Watch | None = None):
+  def __init__(self, run_dir: Path, stage: str, steps: int, step: int | None, watch: Watch | None = None,
+               checksums: Mapping[str, str] | None = None):
     """Cuts off what was written after the checkpoint at `step` of `stage` (None: before any) by a run that died.
 
-    steps: those of the whole stage, for whoever watches.
+    steps: those of the whole stage, for whoever watches. checksums: what sync() gave for that checkpoint; where lines are
+    others, it is said.
     """
     self.stage, self._watch = stage, watch
-    self._files, left = {}, {}
-    for name in ("metrics", "samples"):
-      path = Path(run_dir) / f"{name}.jsonl"
-      kept = [r for r in _lines(path) if r["stage"] in finished or (
-        r["stage"] == stage and step is not None and r["step"] <= step)]
-      write_atomically(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
-      self._files[name], left[name] = path.open("a", encoding="utf-8"), [r for r in kept if r["stage"] == stage]
+    self._files, self._sums, left = {}, {}, {}
+    for name in LOGS:
+      kept = RunDir(run_dir).keep_lines(name, lambda r: r["stage"] != stage or step is not None and r["step"] <= step)
+      own = [(line, r) for line, r in kept if r["stage"] == stage]
+      left[name], self._sums[name] = [r for _, r in own], xxhash.xxh3_128(b"".join(line for line, _ in own))
+      self._files[name] = RunDir(run_dir).log(name).open("ab")
+      if checksums and checksums[name] != self._sums[name].hexdigest():
+        say(f"{RunDir(run_dir).log(name)}: the lines of stage {stage} are not those that were written")
     if watch is not None:
       watch.open(stage, steps, step or 0, left["metrics"], left["samples"])
     self._tensorboard = SummaryWriter(str(Path(run_dir) / "tensorboard" / stage), purge_step=0 if step is None else step + 1)
 
   def _append(self, name: str, record: dict) -> None:
-    self._files[name].write(json.dumps(record, ensure_ascii=False) + "\n")
+    line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+    self._files[name].write(line)
     self._files[name].flush()
+    self._sums[name].update(line)
 
   def metrics(self, step: int, values: dict) -> None:
     """One line of numbers; names are `group/name`. NaN and infinity are written as null: JSON has neither. What the watch
     finds in it (an alert) follows as lines of the same step."""
     record = self._line(step, values)
-    for more in self._watch.line(record) if self._watch is not None else ():
-      self._line(step, more)
+    if self._watch is not None:
+      for more in self._watch.line(record):
+        self._line(step, more)
+      self._watch.check()
 
   def _line(self, step: int, values: dict) -> dict:
     """Writes one line, to TensorBoard too; the line."""
@@ -87,11 +86,12 @@ class RunLog:
     if self._watch is not None:
       self._watch.sample(record)
 
-  def sync(self) -> None:
-    """Forces the lines to disk: call before the checkpoint that counts on them."""
+  def sync(self) -> dict[str, str]:
+    """Forces the lines to disk: call before the checkpoint that counts on them. log -> checksum of the stage's lines."""
     for f in self._files.values():
       f.flush()
       os.fsync(f.fileno())
+    return {name: of.hexdigest() for name, of in self._sums.items()}
 
   def close(self) -> None:
     self.sync()
@@ -102,7 +102,7 @@ class RunLog:
 
 def read_metrics(run_dir: Path, stage: str | None = None) -> list[dict]:
   """The lines of metrics.jsonl, of one stage or of all."""
-  return [r for r in _lines(Path(run_dir) / "metrics.jsonl") if stage in (None, r["stage"])]
+  return RunDir(run_dir).records("metrics", stage)
 
 
 class Timers:

@@ -42,6 +42,7 @@ def healthy(seed: int, steps: int = 300, every: int = 1, noise: float = 0.03,
     "policy/grad_norm": 1 + 0 * z, "reward/equal_groups": {"learning": 0.45 - 0.6 * z * (1 - z), "flat": 0.3 + 0 * z,
                                                            "converged": 0.92 + 0 * z}[kind],
     "verifier/scored": 512 + 0 * z, "verifier/timed_out": 0 * z, "verifier/crashed": 0 * z,
+    "time/rollout": 20 + 0 * z, "time/update": 10 + 0 * z,
   }
   for name in ("reward/accuracy", "reward/format", "reward/equal_groups"):
     log[name] = np.clip(log[name] + noise * rng.standard_normal(len(x)), 0, 1)
@@ -84,6 +85,11 @@ def plant(failure: str, log: dict, samples: list[dict], onset: int, seed: int) -
     log["verifier/crashed" if seed % 2 else "verifier/timed_out"] = 60 * up
   elif failure == "not_a_number":
     log["policy/loss"] = np.where(log["step"] >= onset, np.nan, log["policy/loss"])
+  elif failure == "outlier":
+    name = "policy/grad_norm" if seed % 2 else "policy/kl"
+    log[name] = np.where(log["step"] == log["step"][frozen][0], 30.0, log[name])
+  elif failure == "slow":
+    log["time/update"] = np.where(log["step"] == log["step"][frozen][0], 400.0, log["time/update"])
   elif failure in ("repetition", "language"):
     broken = {"repetition": (looping, lambda rng: text(rng) + "!!!!!!!!"), "language": (mixed, mixed)}[failure][seed % 2]
     for sample in samples:

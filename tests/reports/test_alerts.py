@@ -11,7 +11,8 @@ from r1jax.reports.run import read_run
 from . import logs
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-FAILURES = ("hacking", "length", "format", "repetition", "language", "entropy", "dead_groups", "verifier", "not_a_number")
+FAILURES = ("hacking", "length", "format", "repetition", "language", "entropy", "dead_groups", "verifier", "not_a_number",
+            "outlier", "slow")
 WITHIN = 50  # steps
 
 

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from r1jax.errors import WatchdogStop
 from r1jax.reports.alerts import QUIET, StageLog, alerts
 from r1jax.reports.onsets import KEPT, SPARE, START, Onsets, Points
 from r1jax.reports.watch import Reader, Watch, logged_alerts
@@ -130,11 +131,13 @@ class Broken(Reader):
 
 def test_an_alert_is_a_line_of_the_log_and_of_the_summary(tmp_path, capsys):
   heard = Heard()
-  log = RunLog(tmp_path, "rl", 9, None, set(), Watch([Broken(), heard]))
+  log = RunLog(tmp_path, "rl", 9, None, Watch([Broken(), heard]))
   log.metrics(1, {"policy/loss": 1.0})
-  log.metrics(2, {"policy/loss": float("nan")})
+  with pytest.raises(WatchdogStop, match="'not_a_number' at step 2"):
+    log.metrics(2, {"policy/loss": float("nan")})
   log.sample(2, {"response": "x"})
-  log.metrics(3, {"policy/loss": float("nan")})
+  with pytest.raises(WatchdogStop):
+    log.metrics(3, {"policy/loss": float("nan")})
   log.close()
   assert [of[:3] for of in heard.of] == [("begin", "rl", 9), ("metrics", 1), ("metrics", 2), ("alert", "not_a_number", 2),
                                          ("sample", 2), ("metrics", 3)]
@@ -142,7 +145,7 @@ def test_an_alert_is_a_line_of_the_log_and_of_the_summary(tmp_path, capsys):
   assert found == [{"rule": "not_a_number", "step": 2, "noticed": 2, "message": "Loss, gradient or reward is not a number: "
                     "policy/loss is NaN or infinite."}]
   assert capsys.readouterr().err == "Broken failed and is left out from here on: RuntimeError('no network')\n"
-  log = RunLog(tmp_path, "rl", 9, 3, set(), Watch([heard]))  # resumed: told before
+  log = RunLog(tmp_path, "rl", 9, 3, Watch([heard]))  # resumed: told before
   log.metrics(4, {"policy/loss": float("nan")})
   log.close()
   assert heard.of[-2:] == [("begin", "rl", 9, 3), ("metrics", 4)]

@@ -2,12 +2,13 @@
 import json
 import math
 
+from r1jax.files import write_atomically
 from r1jax.training import metrics
-from r1jax.training.metrics import RunLog, Timers, read_metrics, write_atomically
+from r1jax.training.metrics import RunLog, Timers, read_metrics
 
 
-def log_of(run_dir, stage="rl", step=None, finished=()):
-  return RunLog(run_dir, stage, 100, step, set(finished))
+def log_of(run_dir, stage="rl", step=None):
+  return RunLog(run_dir, stage, 100, step)
 
 
 def test_lines_carry_stage_and_step_and_no_nan(tmp_path):
@@ -19,15 +20,15 @@ def test_lines_carry_stage_and_step_and_no_nan(tmp_path):
 
 
 def test_what_came_after_the_checkpoint_is_cut_off(tmp_path):
-  for stage, finished in (("sft", ()), ("rl", ("sft",))):
-    log = log_of(tmp_path, stage, None, finished)
+  for stage in ("sft", "rl"):
+    log = log_of(tmp_path, stage)
     for step in range(4):
       log.metrics(step, {"policy/loss": 1.0})
       log.sample(step, {"response": "é\u2028"})
     log.close()
   with (tmp_path / "metrics.jsonl").open("a") as f:
     f.write('{"stage": "rl", "st')  # killed while writing
-  log_of(tmp_path, "rl", 2, ["sft"]).close()
+  log_of(tmp_path, "rl", 2).close()
   expected = [("sft", 0), ("sft", 1), ("sft", 2), ("sft", 3), ("rl", 0), ("rl", 1), ("rl", 2)]
   for name in ("metrics", "samples"):
     lines = (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").split("\n")
