@@ -13,6 +13,7 @@ config.json and summary.json carry a checksum of themselves. What is unsound is 
 import fcntl
 import json
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,7 @@ import xxhash
 
 from r1jax.config import differences
 from r1jax.errors import InputError
-from r1jax.files import CHECKSUMS, checksum, damage, write_atomically
+from r1jax.files import CHECKSUMS, checksum, damage, seal, write_atomically
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorstore", "numpy", "tensorflow-datasets", "grain",
             "mpmath")
@@ -241,6 +242,25 @@ class RunDir:
       if wrong:
         return f"{file.parent}: {wrong}"
     return None
+
+  def _sets(self) -> list[Path]:
+    """The folders of questions and token rows that were built whole."""
+    files = (f.relative_to(self.data) for f in self.data.rglob("*") if f.is_file() and f.suffix != ".lock")
+    return [self.data / folder for folder in sorted({f.parent for f in files if "incomplete" not in f.as_posix()})]
+
+  def check_sets(self) -> None:
+    """Removes built sets that are not what was built: they are built anew."""
+    for folder in self._sets():
+      wrong = damage(folder) if (folder / CHECKSUMS).exists() else None
+      if wrong:
+        say(f"{folder}: damaged ({wrong}); it is built anew")
+        shutil.rmtree(folder)
+
+  def seal_sets(self) -> None:
+    """Writes down the checksums of the sets that were built since."""
+    for folder in self._sets():
+      if not (folder / CHECKSUMS).exists():
+        seal(folder)
 
   # The log
 

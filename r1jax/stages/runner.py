@@ -101,6 +101,7 @@ def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = Non
     if todo and run.read_only:
       raise InputError(f"--run_dir {run.path}", "cannot be written, and the run is not finished", "Make it writable.")
     if todo:
+      run.check_sets()
       with (jax.set_mesh(mesh), watching(experiment, run_dir, report_to) as watch,
             Clock(run_dir, mesh.size, mesh.devices.flat[0].device_kind, began) as clock):
         for stage in todo:
@@ -135,6 +136,7 @@ def _run_stage(experiment: Experiment, stage, run: RunDir, mesh, tokenizer: Toke
     raise
   finally:
     ending.saves = False
+  run.seal_sets()
   clock.enter(None)
   watch.leave(stage.name, time.perf_counter() - start)
   return {"status": "finished", "hash": stage_hash(experiment, stage), "seconds": round(clock.spent(stage.name), 1),

@@ -94,7 +94,11 @@ class VerifierPool:
       while len(self._threads) < self.workers:
         # The kernel ends a worker with the thread that started it, so that thread stays: one for each worker.
         thread = threading.Thread(target=self._serve, name="verifier", daemon=True)
-        thread.start()  # may fail where threads are limited; then there is none to join
+        try:
+          thread.start()
+        except RuntimeError as error:  # where threads are limited; then there is none to join
+          raise InputError("verifier workers", f"{self.workers}, and no more than {len(self._threads)} start ({error})",
+                           "Give fewer (verifier_workers), or raise the limit of processes (ulimit -u).") from None
         self._threads.append(thread)
       self._tasks.put((request, future))
     return future
