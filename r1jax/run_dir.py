@@ -30,6 +30,7 @@ from r1jax.files import CHECKSUMS, checksum, damage, seal, write_atomically
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorstore", "numpy", "tensorflow-datasets", "grain",
             "mpmath")
+WITHOUT_CHECKSUM = {"config", "hash", "versions", "experiment", "status", "seconds", "stages"}  # what older versions wrote
 LOGS = ("metrics", "samples")
 LOCK = "lock"
 READ = {"path": (), "weights": (".json", ".safetensors"), "tokenizer": (".json", ".jinja")}  # fields that name what is read
@@ -115,8 +116,9 @@ class RunDir:
     InputError where another process holds it, and for a path that cannot be a run directory. A directory that was made for
     it and holds nothing at the end is removed.
     """
-    where, made = f"--run_dir {self.path}", not self.path.exists()
+    where = f"--run_dir {self.path}"
     try:
+      made = not self.path.exists()
       self.path.mkdir(parents=True, exist_ok=True)
       try:
         file = (self.path / LOCK).open("a+", encoding="utf-8")
@@ -213,10 +215,10 @@ class RunDir:
     """What _write wrote; None where it is damaged."""
     try:
       value = json.loads(file.read_text(encoding="utf-8"))
-      known = value.pop("checksum", None)  # an older version wrote none
+      known = value.pop("checksum", None)
     except (ValueError, AttributeError, TypeError):
       return None
-    return value if known in (None, _checksum_of(value)) else None
+    return value if known == _checksum_of(value) or known is None and value.keys() <= WITHOUT_CHECKSUM else None
 
   # What finished stages rest on
 

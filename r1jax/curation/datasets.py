@@ -98,7 +98,7 @@ class Units:
 
 
 def _checksum(unit: dict) -> str:
-  return xxhash.xxh3_128_hexdigest(json.dumps(unit))
+  return xxhash.xxh3_128_hexdigest(json.dumps(unit).encode())
 
 
 def _unit(line: bytes) -> dict | None:
