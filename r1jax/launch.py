@@ -11,7 +11,7 @@ from pathlib import Path
 from r1jax.cli import ask, check, evaluate, export
 from r1jax.errors import InputError, Terminated, WatchdogStop
 
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)  # what a user's disk can say
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # how a disk says that it takes no more
 
 
 def load_experiment(path: str, smoke: bool, settings: list[str]):
@@ -63,7 +63,9 @@ def _run(args) -> int:
   run_dir = Path(args.run_dir or Path("runs") / (experiment.name + ("_smoke" if args.smoke else "")))
   try:
     summary = run_experiment(experiment, run_dir, args.stage, args.reuse and Path(args.reuse), began, args.report_to)
-  except (KeyboardInterrupt, Terminated, WatchdogStop, OSError) as error:
+  except InputError:
+    raise
+  except (Exception, KeyboardInterrupt, Terminated) as error:
     return _ended(error, run_dir)
   for name, stage in summary["stages"].items():
     before, after = stage.get("before", {}), stage["after"]
@@ -82,19 +84,31 @@ def _run(args) -> int:
 
 
 def _ended(error: BaseException, run_dir: Path) -> int:
-  """Says in one line why a run has ended early; the status: 3 a watchdog, 74 the disk, 130 Ctrl-C, 143 SIGTERM."""
+  """Says in one line why a run has ended early; the status: 3 a watchdog, 74 the disk, 130 Ctrl-C, 143 SIGTERM. Another error
+  is raised."""
   resume = f"the same command goes on from the last checkpoint in {run_dir}"
   if isinstance(error, WatchdogStop):
-    text = f"stopped by {error} The checkpoint before stands in {run_dir}; `r1jax report` shows what led there"
-  elif isinstance(error, OSError):
-    if error.errno not in DISK:
-      raise error
-    text = f"cannot write ({error.strerror or error}); once it can, {resume}"
+    way = "" if error.rule == "not_a_number" else f" To go on: --set stages.STAGE.watchdogs.{error.rule}.policy=warn."
+    status, text = 3, f"stopped by {error} The checkpoint before it stands in {run_dir}.{way}"
+  elif isinstance(error, KeyboardInterrupt):
+    status, text = 130, f"interrupted; {resume}"
+  elif isinstance(error, Terminated):
+    status, text = 143, f"terminated; {resume}"
   else:
-    text = f"{'interrupted' if isinstance(error, KeyboardInterrupt) else 'terminated'}; {resume}"
+    status, text = 74, f"cannot write ({_disk(error)}); once it can, {resume}"
   print(text, file=sys.stderr)
-  return 3 if isinstance(error, WatchdogStop) else 74 if isinstance(error, OSError) else 130 if isinstance(
-    error, KeyboardInterrupt) else 143  # as a shell has it for SIGINT and SIGTERM
+  return status
+
+
+def _disk(error: BaseException | None) -> str:
+  """What the disk has said, which libraries hand on in errors of their own; the error is raised where it is another one."""
+  cause = error
+  while cause is not None:
+    for number in DISK:
+      if getattr(cause, "errno", None) == number or os.strerror(number) in str(cause):
+        return os.strerror(number)
+    cause = cause.__cause__ or cause.__context__
+  raise error
 
 
 def _run_seeds(args, experiment) -> int:

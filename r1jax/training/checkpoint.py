@@ -7,9 +7,11 @@ OCDBT has checksums in the nodes of its tree, and none over the values that they
 which orbax does not offer. So the files of a step are sealed (r1jax.files) in orbax's background thread, before their folder
 gets its name.
 """
+import sys
 from pathlib import Path
 from typing import Any
 
+import absl.logging
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
@@ -19,6 +21,9 @@ from r1jax.files import CHECKSUMS, damage, seal
 from r1jax.records import TrainState
 from r1jax.run_dir import say, set_aside
 
+absl.logging.set_verbosity(absl.logging.FATAL)  # orbax logs, trace by trace, what it raises too
+for _name in ("excepthook", "unraisablehook"):  # and where a save has failed, tensorstore finds orbax's event loop closed
+  setattr(sys, _name, lambda *of, hook=getattr(sys, _name): None if "Event loop is closed" in str(of) else hook(*of))
 ORBAX_METADATA = "_CHECKPOINT_METADATA"  # written again when the folder gets its name; nothing of it is read
 
 

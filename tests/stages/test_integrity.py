@@ -210,7 +210,8 @@ def begun(said: list[str]) -> list[str]:
 
 @pytest.mark.parametrize(("number", "status", "says"), [
   (signal.SIGTERM, 143, "terminated; the same command goes on"),
-  (signal.SIGINT, 130, "interrupted; the same command goes on"), (signal.SIGKILL, -9, "")], ids=["SIGTERM", "SIGINT", "SIGKILL"])
+  (signal.SIGINT, 130, "interrupted; the same command goes on"), (signal.SIGKILL, -9, "")],
+  ids=["SIGTERM", "SIGINT", "SIGKILL"])
 def test_a_stopped_run_says_so_in_one_line_and_goes_on_bit_for_bit(whole, tmp_path, number, status, says):
   run_dir = tmp_path / "run"
   process = start(run_dir)
@@ -229,7 +230,7 @@ def test_a_stopped_run_says_so_in_one_line_and_goes_on_bit_for_bit(whole, tmp_pa
   assert results(run_dir) == results(whole)
 
 
-@pytest.mark.parametrize("limit", [2_000, 30_000], ids=["log", "checkpoint"])
+@pytest.mark.parametrize("limit", [2_000, 10_000, 16_000, 30_000], ids=["config", "sharding", "arrays", "questions"])
 def test_a_full_disk_is_one_line_and_nothing_is_lost(whole, tmp_path, limit):
   """A limit to the size of files stands in for it."""
   run_dir = tmp_path / "run"
