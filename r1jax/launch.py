@@ -84,8 +84,8 @@ def _run(args) -> int:
 
 
 def _ended(error: BaseException, run_dir: Path) -> int:
-  """Says in one line why a run has ended early; the status: 3 a watchdog, 74 the disk, 130 Ctrl-C, 143 SIGTERM. Another error
-  is raised."""
+  """Says in one line why a run has ended early; the status: 3 a watchdog, 74 the disk, 130 Ctrl-C, 143 SIGTERM. Any other
+  error is raised."""
   resume = f"the same command goes on from the last checkpoint in {run_dir}"
   if isinstance(error, WatchdogStop):
     way = "" if error.rule == "not_a_number" else f" To go on: --set stages.STAGE.watchdogs.{error.rule}.policy=warn."
@@ -237,9 +237,11 @@ def _parser() -> argparse.ArgumentParser:
   run = verbs.add_parser(
     "run", help="run or resume an experiment",
     description="Runs the stages of an experiment file in order. A run directory that exists is resumed where it stood: "
-    "finished stages are skipped, the half-finished one goes on from its newest checkpoint. Writes config.json, "
+    "finished stages are skipped, the half-finished one goes on from its newest sound checkpoint. Writes config.json, "
     "metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/, datasets/, processes.jsonl, curves.png and summary.json into "
-    "the run directory. On a terminal it shows the stage, its metrics, a sample and the time left; elsewhere, plain lines.")
+    "the run directory. On a terminal it shows the stage, its metrics, a sample and the time left; elsewhere, plain lines. "
+    "Status: 0 finished, 2 bad input, 3 stopped by a watchdog, 74 the disk takes no more, 130 Ctrl-C, 143 SIGTERM, after which "
+    "it has 20 s to save.")
   _add_experiment(run)
   run.add_argument("--stage", help="stop after this stage")
   run.add_argument("--run_dir", help="where the run is kept (default: runs/NAME)")

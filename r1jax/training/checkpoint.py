@@ -22,9 +22,15 @@ from r1jax.records import TrainState
 from r1jax.run_dir import say, set_aside
 
 absl.logging.set_verbosity(absl.logging.FATAL)  # orbax logs, trace by trace, what it raises too
-for _name in ("excepthook", "unraisablehook"):  # and where a save has failed, tensorstore finds orbax's event loop closed
-  setattr(sys, _name, lambda *of, hook=getattr(sys, _name): None if "Event loop is closed" in str(of) else hook(*of))
 ORBAX_METADATA = "_CHECKPOINT_METADATA"  # written again when the folder gets its name; nothing of it is read
+
+
+def _without_closed_loops(hook):
+  """Where a save has failed, tensorstore finds orbax's event loop closed, and each array tells so to this hook."""
+  return lambda *of: None if "Event loop is closed" in str(of) else hook(*of)
+
+
+sys.excepthook, sys.unraisablehook = _without_closed_loops(sys.excepthook), _without_closed_loops(sys.unraisablehook)
 
 
 def abstract(tree):

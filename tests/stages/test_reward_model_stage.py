@@ -87,7 +87,7 @@ def context(of: RewardModel, run_dir, rows=None) -> Context:
     (run_dir / "datasets" / "made.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
   mesh = one_device()
   return Context(experiment=experiment(of), run_dir=run_dir, mesh=mesh, tokenizer=TOKENIZER, model=MODEL,
-                 params=random_params(MODEL, mesh), finished=frozenset({"made"}), key=jax.random.key(0))
+                 params=random_params(MODEL, mesh), key=jax.random.key(0))
 
 
 def run(of: RewardModel, run_dir, rows=None) -> dict:

@@ -61,7 +61,7 @@ def sampled(tmp_path_factory):
   mesh, experiment = one_device(), dataclasses.replace(small.experiment, stages=(STAGE,))
   params = random_params(experiment.model, mesh)
   context = Context(experiment=experiment, run_dir=tmp_path_factory.mktemp("run"), mesh=mesh, tokenizer=tokenizer,
-                    model=experiment.model, params=params, finished=frozenset(), key=jax.random.key(0))
+                    model=experiment.model, params=params, key=jax.random.key(0))
   with jax.set_mesh(mesh), RuleRewards(dict(STAGE.rewards)) as rewards:
     loop = _Loop.prepare(STAGE, context)
     drawn = loop.draw(0, (0, 0))
