@@ -240,8 +240,8 @@ def _parser() -> argparse.ArgumentParser:
     "finished stages are skipped, the half-finished one goes on from its newest sound checkpoint. Writes config.json, "
     "metrics.jsonl, samples.jsonl, tensorboard/, checkpoints/, datasets/, processes.jsonl, curves.png and summary.json into "
     "the run directory. On a terminal it shows the stage, its metrics, a sample and the time left; elsewhere, plain lines. "
-    "Status: 0 finished, 2 bad input, 3 stopped by a watchdog, 74 the disk takes no more, 130 Ctrl-C, 143 SIGTERM, after which "
-    "it has 20 s to save.")
+    "Status: 0 finished, 2 bad input, 3 stopped by a watchdog, 74 the disk takes no more, 130 Ctrl-C, 143 SIGTERM, which "
+    "gives it 20 s to save.")
   _add_experiment(run)
   run.add_argument("--stage", help="stop after this stage")
   run.add_argument("--run_dir", help="where the run is kept (default: runs/NAME)")

@@ -143,3 +143,13 @@ def test_a_verifier_that_cannot_start_is_an_error(monkeypatch):
 def test_impossible_numbers(field, value):
   with pytest.raises(InputError, match=f"VerifierPool.{field}"):
     VerifierPool(**{field: value})
+
+
+def test_a_limit_of_threads_is_named_and_nothing_is_left(monkeypatch):
+  def refused(thread):
+    raise RuntimeError("can't start new thread")
+  monkeypatch.setattr("r1jax.verifiers.pool.threading.Thread.start", refused)
+  pool = VerifierPool(workers=2)
+  with pytest.raises(InputError, match="verifier workers: 2, and no more than 0 start"):
+    pool.submit(*HALF)
+  pool.close()
