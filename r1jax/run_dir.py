@@ -118,7 +118,8 @@ class RunDir:
     """
     where = f"--run_dir {self.path}"
     try:
-      made = not self.path.exists()
+      made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+      self._check_free()
       self.path.mkdir(parents=True, exist_ok=True)
       try:
         file = (self.path / LOCK).open("a+", encoding="utf-8")
@@ -146,7 +147,13 @@ class RunDir:
       finally:
         if made and [entry.name for entry in self.path.iterdir()] == [LOCK]:
           (self.path / LOCK).unlink()
-          self.path.rmdir()
+          for folder in made:
+            folder.rmdir()
+
+  def _check_free(self) -> None:
+    if not self.config.exists() and self.path.is_dir() and any(entry.name != LOCK for entry in self.path.iterdir()):
+      raise InputError(f"--run_dir {self.path}", "not empty, and not a run directory (no config.json)",
+                       "Give a new or an empty directory.")
 
   def claim(self, config: dict, config_hash: str) -> None:
     """Refuses a directory that holds another run, or one that has read other files; `begin` writes config.json.
@@ -155,10 +162,8 @@ class RunDir:
     """
     config, read = json.loads(json.dumps(config)), contents(config)
     versions = {name: version(name) for name in PACKAGES}
+    self._check_free()
     if not self.config.exists():
-      if self.path.exists() and any(entry.name != LOCK for entry in self.path.iterdir()):
-        raise InputError(f"--run_dir {self.path}", "not empty, and not a run directory (no config.json)",
-                         "Give a new or an empty directory.")
       self._new = {"config": config, "hash": config_hash, "versions": versions, "read": read}
       return
     old = self.read_config()

@@ -60,9 +60,13 @@ def test_a_second_process_is_refused_at_once_and_starts_once_the_first_is_killed
 
 
 def test_a_refused_start_leaves_no_directory(tmp_path):
-  with pytest.raises(InputError), RunDir(tmp_path / "run").held():
+  with pytest.raises(InputError), RunDir(tmp_path / "runs" / "run").held():
     raise InputError("stages", "wrong", "Correct it.")
   assert os.listdir(tmp_path) == []
+  (tmp_path / "letter.txt").write_text("dear")
+  with pytest.raises(InputError, match="not empty, and not a run directory"), RunDir(tmp_path).held():
+    pass
+  assert os.listdir(tmp_path) == ["letter.txt"]
 
 
 @pytest.mark.parametrize("path", ["file", "file/run", "x" * 300], ids=["a file", "below a file", "too long"])

@@ -81,8 +81,8 @@ def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = Non
   run, other, ending = RunDir(run_dir), reuse and RunDir(reuse), Ending()
   if other and not other.summary.is_file():
     raise InputError(f"--reuse {reuse}", "no summary.json", "Name the directory of a run that has finished stages.")
+  tokenizer = check_run(experiment)
   with run.held(), ending.on_sigterm():
-    tokenizer = check_run(experiment)
     run.claim(to_json(experiment), config_hash(experiment))
     mesh = make_mesh(experiment.mesh)
     for base in experiment.bases():
