@@ -22,6 +22,8 @@ setup(
         "safetensors>=0.5",  # weights of the hub's folders
         "httpx>=0.28",  # judges behind an endpoint: deadlines, streamed bodies, no redirects
         "tenacity>=9",  # their retries
+        "pydantic>=2.10",  # one value against one annotation: what fields of configs may hold
+        "annotated-types>=0.7",  # the words that such annotations are written in
         "jinja2>=3.1",  # chat templates of the hub's folders, rendered as transformers renders them
         "mpmath>=1.3",  # values of answers to more digits than a float has
         "matplotlib>=3.9",  # curves.png, and the figures of reports as SVG and PNG: no script, no build step

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from r1jax.errors import InputError
+from r1jax.fields import plain_kind, validated
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -21,8 +22,11 @@ class Schedule:
   """
 
   points: tuple[tuple[int, float], ...]
+  DESCRIBED: typing.ClassVar[str] = "a schedule such as {0: 1024, 500: 2048}"
 
   def __init__(self, points: Mapping[int, float]):
+    if not isinstance(points, Mapping):
+      raise InputError("Schedule", repr(points), "Give the value at each step that changes it: Schedule({0: 1024}).")
     whole = all(type(step) is int and type(value) in (int, float) for step, value in points.items())
     if not whole or min(points, default=None) != 0:
       raise InputError("Schedule", f"{dict(points)}", "Give a number at step 0, and one at each step that changes it.")
@@ -142,21 +146,22 @@ def _replace(config, parts, text, path):
   if head not in names:
     raise InputError(f"--set {path}", f"{type(config).__name__} has no field {head!r}", f"Known here: {', '.join(names)}.")
   old = getattr(config, head)
-  annotation = typing.get_type_hints(type(config)).get(head, Any)
+  annotation = typing.get_type_hints(type(config), include_extras=True).get(head, Any)
   new = _replace(old, rest, text, path) if rest else _parse(text, old, annotation, path)
   return dataclasses.replace(config, **{head: new})
 
 
 def _parse(text: str, old: Any, annotation: Any, path: str) -> Any:
   """The value of `text` for a field that holds `old` and is declared as `annotation`."""
-  kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+  union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+  kinds = [plain_kind(kind) for kind in (typing.get_args(annotation) if union else (annotation,))]
   for kind in kinds:
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
       values = [m.value for m in kind]
       if text not in values:
         raise InputError(f"--set {path}", repr(text), f"Use one of {', '.join(map(str, values))}.")
       return kind(text)
-  if kinds == (str,) or (str in kinds and text != "None" and not isinstance(old, tuple)):
+  if kinds == [str] or (str in kinds and text != "None" and not isinstance(old, tuple)):
     return text
   try:
     value = ast.literal_eval(text)
@@ -164,14 +169,4 @@ def _parse(text: str, old: Any, annotation: Any, path: str) -> Any:
     value = {"true": True, "false": False}.get(text.lower(), text)
   if isinstance(value, dict) and Schedule in kinds:
     return Schedule(value)
-  if isinstance(value, int) and not isinstance(value, bool) and float in kinds and int not in kinds:
-    value = float(value)
-  if isinstance(value, list):
-    value = tuple(value)
-  plain = [typing.get_origin(k) or k for k in kinds]
-  wrong_bool = isinstance(value, bool) and bool not in plain  # Python counts True as an int
-  if Any not in plain and (wrong_bool or not any(isinstance(k, type) and isinstance(value, k) for k in plain)):
-    names = {types.NoneType: "None", Schedule: "a schedule such as {0: 1024, 500: 2048}"}
-    wanted = " or ".join(names.get(k, getattr(k, "__name__", str(k))) for k in plain)
-    raise InputError(f"--set {path}", repr(text), f"It must be {wanted}.")
-  return value
+  return validated(annotation, tuple(value) if isinstance(value, list) else value, f"--set {path}")

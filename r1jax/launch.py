@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from r1jax.cli import ask, check, evaluate, export
@@ -29,8 +30,15 @@ def load_experiment(path: str, smoke: bool, settings: list[str]):
   sys.path.insert(0, str(file.parent.resolve()))  # as Python does for a script: an ablation imports what it changes
   try:
     spec.loader.exec_module(module)
+  except InputError:
+    raise
   except SyntaxError as error:
     raise InputError(f"{error.filename}, line {error.lineno}", error.msg, "Correct the line.") from None
+  except Exception as error:
+    here = file.resolve().parent
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent == here]  # of the user
+    place, line = (f"{frames[-1].filename}, line {frames[-1].lineno}", frames[-1].line) if frames else (path, "the file")
+    raise InputError(place, f"{type(error).__name__}: {error}", f"Correct `{line}`.") from None
   finally:
     sys.path.pop(0)
   name = "smoke" if smoke else "experiment"

@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from r1jax.errors import InputError
+from r1jax.fields import Count
 
 MESH_AXES = ("replica", "fsdp", "tensor", "expert")
 BATCH = ("replica", "fsdp")  # the mesh axes that a batch is split over
@@ -32,10 +33,10 @@ ROLLOUT_RULES: Mapping[str, Any] = {**TRAIN_RULES, "embed": None, "vocab_in": No
 class MeshShape:
   """Devices along each mesh axis; fsdp = -1 takes all that the others leave."""
 
-  replica: int = 1
+  replica: Count = 1
   fsdp: int = -1
-  tensor: int = 1
-  expert: int = 1
+  tensor: Count = 1
+  expert: Count = 1
 
   def resolve(self, num_devices: int) -> tuple[int, int, int, int]:
     """The four sizes for num_devices devices; InputError if they do not multiply to it."""

@@ -12,7 +12,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 # What each folder or file of r1jax/ stands on. It may import that, and whatever that stands on in turn.
 STANDS_ON = {
   "errors": [],
-  "config": ["errors"],
+  "fields": ["errors"],
+  "config": ["fields"],
   "files": ["errors"],
   "run_dir": ["config", "files"],
   "records": ["errors"],
@@ -21,7 +22,7 @@ STANDS_ON = {
   "losses": ["records"],
   "sampling": ["models", "records"],
   "training": ["models", "losses", "run_dir"],
-  "reports": ["files"],
+  "reports": ["files", "fields"],
   "data": ["config", "verifiers"],
   "verifiers": ["errors", "files"],
   "rewards": ["verifiers"],
@@ -41,7 +42,8 @@ STANDS_ON = {
   "__init__": [],
   "experiments": ["stages"],
 }
-WITHOUT_JAX = ("errors", "config", "files", "run_dir", "data", "verifiers", "rewards", "evaluation", "curation", "reports")
+WITHOUT_JAX = ("errors", "fields", "config", "files", "run_dir", "data", "verifiers", "rewards", "evaluation", "curation",
+               "reports")
 BRINGS_JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "chex"}
 LAZILY = {"grain"}  # for the order of questions; imported where a stream is made, as most of data/ does without
 

@@ -8,7 +8,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from r1jax.errors import InputError
+from r1jax.fields import Count, Share, check_fields
 from r1jax.rewards.format import format_reward
 from r1jax.rewards.language import language_reward
 from r1jax.verifiers.tags import THINK_CLOSE, THINK_OPEN
@@ -34,22 +34,15 @@ class Filters:
   """
 
   format: bool = False
-  language: float | None = None
-  repetition: float | None = None
-  fewest_words: int | None = None
-  most_words: int | None = None
-  paragraph_words: int | None = None
+  language: Share | None = None
+  repetition: Share | None = None
+  fewest_words: Count | None = None
+  most_words: Count | None = None
+  paragraph_words: Count | None = None
   code_blocks: bool = True
 
   def __post_init__(self):
-    for name in ("language", "repetition"):
-      value = getattr(self, name)
-      if value is not None and not 0 <= value <= 1:
-        raise InputError(f"Filters.{name}", value, "Use a share between 0 and 1, or None.")
-    for name in ("fewest_words", "most_words", "paragraph_words"):
-      value = getattr(self, name)
-      if value is not None and value < 1:
-        raise InputError(f"Filters.{name}", value, "It must be at least 1, or None.")
+    check_fields(self, "Filters")
 
   def reason(self, question: str, response: str, language: str) -> str | None:
     """The name of the first filter that drops a response, or None. language: of the question (ISO 639-1)."""

@@ -15,6 +15,7 @@ import random
 
 from r1jax.data.questions import TRAIN, Question, split_of
 from r1jax.errors import InputError
+from r1jax.fields import Count, Share, check_fields
 
 THINK = ("<think>", "</think>")
 ANSWER = ("<answer>", "</answer>")
@@ -42,21 +43,22 @@ class ArithmeticSpec:
   first_slip: the same for the first working of a checked document.
   """
 
-  fewest_terms: int = 3
-  most_terms: int = 6
-  largest_term: int = 9
-  largest_total: int = 20
-  held_out: float = 0.1
-  guess: float = 0.62
-  worked: float = 0.27
-  checked: float = 0.11
-  tidy_guess: float = 0.35
-  tidy_working: float = 0.6
-  guess_right: float = 0.15
-  slip: float = 0.02
-  first_slip: float = 0.15
+  fewest_terms: Count = 3
+  most_terms: Count = 6
+  largest_term: Count = 9
+  largest_total: Count = 20
+  held_out: Share = 0.1
+  guess: Share = 0.62
+  worked: Share = 0.27
+  checked: Share = 0.11
+  tidy_guess: Share = 0.35
+  tidy_working: Share = 0.6
+  guess_right: Share = 0.15
+  slip: Share = 0.02
+  first_slip: Share = 0.15
 
   def __post_init__(self):
+    check_fields(self, "ArithmeticSpec")
     if not 2 <= self.fewest_terms <= self.most_terms:
       raise InputError("ArithmeticSpec.fewest_terms, most_terms", (self.fewest_terms, self.most_terms),
                        "A question needs two numbers or more, and fewest_terms <= most_terms.")
@@ -66,9 +68,6 @@ class ArithmeticSpec:
     if self.largest_total < self.largest_term:
       raise InputError("ArithmeticSpec.largest_total", self.largest_total,
                        f"Use largest_term ({self.largest_term}) or more, so that every sum can go on.")
-    for name in ("held_out", *STYLES, "tidy_guess", "tidy_working", "guess_right", "slip", "first_slip"):
-      if not 0 <= getattr(self, name) <= 1:
-        raise InputError(f"ArithmeticSpec.{name}", getattr(self, name), "Use a share between 0 and 1.")
     total = sum(getattr(self, name) for name in STYLES)
     if abs(total - 1) > 1e-6:
       raise InputError("ArithmeticSpec: sum of the shares " + ", ".join(STYLES), total, "Make them sum to 1.")

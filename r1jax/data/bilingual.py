@@ -16,6 +16,7 @@ from r1jax.data import requests
 from r1jax.data.arithmetic import ANSWER, THINK, ArithmeticSpec, answer_of, draw_chain, slipped, steps_of, terms_of
 from r1jax.data.questions import TRAIN, Question, split_of
 from r1jax.errors import InputError
+from r1jax.fields import Share, check_fields
 
 LANGUAGES = ("en", "zh")
 LEXICON = {  # symbol -> its word in each language
@@ -40,24 +41,21 @@ class BilingualSpec:
   """
 
   sums: ArithmeticSpec = ArithmeticSpec()
-  request_share: float = 0.25
-  chinese: float = 0.5
-  guess: float = 0.6
-  worked: float = 0.32
-  checked: float = 0.08
-  mixed: float = 0.5
-  tidy_guess: float = 0.35
-  tidy_working: float = 0.6
-  guess_right: float = 0.15
-  slip_en: float = 0.08
-  slip_zh: float = 0.02
+  request_share: Share = 0.25
+  chinese: Share = 0.5
+  guess: Share = 0.6
+  worked: Share = 0.32
+  checked: Share = 0.08
+  mixed: Share = 0.5
+  tidy_guess: Share = 0.35
+  tidy_working: Share = 0.6
+  guess_right: Share = 0.15
+  slip_en: Share = 0.08
+  slip_zh: Share = 0.02
   quality: requests.Quality = requests.Quality()
 
   def __post_init__(self):
-    for name in ("request_share", "chinese", *STYLES, "mixed", "tidy_guess", "tidy_working", "guess_right", "slip_en",
-                 "slip_zh"):
-      if not 0 <= getattr(self, name) <= 1:
-        raise InputError(f"BilingualSpec.{name}", getattr(self, name), "Use a share between 0 and 1.")
+    check_fields(self, "BilingualSpec")
     total = sum(getattr(self, name) for name in STYLES)
     if abs(total - 1) > 1e-6:
       raise InputError("BilingualSpec: sum of the shares " + ", ".join(STYLES), total, "Make them sum to 1.")

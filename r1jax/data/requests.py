@@ -12,6 +12,7 @@ import random
 from r1jax.data.arithmetic import ANSWER, THINK
 from r1jax.data.questions import TRAIN, Question, split_of
 from r1jax.errors import InputError
+from r1jax.fields import Share, check_fields
 
 LANGUAGES = ("en", "zh")
 HELPFUL, SAFETY = "helpful", "safety"  # kinds of questions
@@ -44,19 +45,17 @@ class Quality:
   mixed: how often the thought is in the other language. tidy: how often the response is tagged as the format asks.
   """
 
-  wrong: float = 0.15
-  repeated: float = 0.15
-  foreign: float = 0.1
-  count_off: float = 0.3
-  refuses: float = 0.3
-  leaks: float = 0.2
-  mixed: float = 0.4
-  tidy: float = 0.6
+  wrong: Share = 0.15
+  repeated: Share = 0.15
+  foreign: Share = 0.1
+  count_off: Share = 0.3
+  refuses: Share = 0.3
+  leaks: Share = 0.2
+  mixed: Share = 0.4
+  tidy: Share = 0.6
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      if not 0 <= getattr(self, field.name) <= 1:
-        raise InputError(f"Quality.{field.name}", getattr(self, field.name), "Use a share between 0 and 1.")
+    check_fields(self, "Quality")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from r1jax.errors import InputError
+from r1jax.fields import check_fields
 
 PLACE = "{question}"
 
@@ -24,6 +25,7 @@ class Template:
   prefill: str = ""
 
   def __post_init__(self):
+    check_fields(self, "Template")
     if PLACE not in self.text:
       raise InputError("Template.text", repr(self.text[:80]), f"Put {PLACE} where the question belongs")
 

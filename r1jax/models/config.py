@@ -1,11 +1,13 @@
 """What a decoder is (ModelConfig) and how it is computed (Compute): frozen, hashable, jit-static."""
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Literal
 
 from r1jax.errors import InputError
+from r1jax.fields import Count, Natural, Positive, check_fields
 
-FAMILIES = ("qwen2", "qwen3", "llama", "deepseek_v3")
-REMAT = ("nothing", "attention", "dots", "everything")
-DTYPES = ("float32", "bfloat16")
+Family = Literal["qwen2", "qwen3", "llama", "deepseek_v3"]
+Remat = Literal["nothing", "attention", "dots", "everything"]
+DType = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -16,18 +18,14 @@ class RopeScaling:
   beta_slow and attention_factor (None: 0.1 ln(factor) + 1).
   """
 
-  kind: str
-  factor: float
-  original_max_position: int
-  low_freq_factor: float = 1.0
-  high_freq_factor: float = 4.0
-  beta_fast: float = 32.0
-  beta_slow: float = 1.0
-  attention_factor: float | None = None
-
-  def __post_init__(self):
-    if self.kind not in ("llama3", "yarn"):
-      raise InputError("rope_scaling.kind", repr(self.kind), "Use 'llama3' or 'yarn'.")
+  kind: Literal["llama3", "yarn"]
+  factor: Positive
+  original_max_position: Count
+  low_freq_factor: Positive = 1.0
+  high_freq_factor: Positive = 4.0
+  beta_fast: Positive = 32.0
+  beta_slow: Positive = 1.0
+  attention_factor: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -39,12 +37,12 @@ class MLA:
   scale (qk_nope + qk_rope)^-1/2; with YaRN (0.1 mscale ln(factor) + 1)^2.
   """
 
-  q_lora: int
-  kv_lora: int
-  qk_nope: int
-  qk_rope: int
-  v_dim: int
-  softmax_factor: float = 1.0
+  q_lora: Count
+  kv_lora: Count
+  qk_nope: Count
+  qk_rope: Count
+  v_dim: Count
+  softmax_factor: Positive = 1.0
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,14 @@ class MoE:
   experts; `shared` experts of the same width take every token. route_scale: on the normalised gate weights.
   """
 
-  first_dense: int
-  experts: int
-  shared: int
-  top_k: int
-  d_ff: int
-  groups: int = 1
-  kept_groups: int = 1
-  route_scale: float = 1.0
+  first_dense: Natural
+  experts: Count
+  shared: Natural
+  top_k: Count
+  d_ff: Count
+  groups: Count = 1
+  kept_groups: Count = 1
+  route_scale: Positive = 1.0
 
 
 @dataclass(frozen=True)
@@ -72,24 +70,24 @@ class ModelConfig:
   With mla, head_dim is qk_nope + qk_rope and num_kv_heads is num_heads.
   """
 
-  family: str  # one of FAMILIES; decides the hub's names on import and export, nothing else
-  vocab_size: int
-  d_model: int
-  num_layers: int
-  num_heads: int
-  num_kv_heads: int
-  head_dim: int
-  d_ff: int
-  max_position: int
-  rope_theta: float = 10_000.0
+  family: Family  # one of FAMILIES; decides the hub's names on import and export, nothing else
+  vocab_size: Count
+  d_model: Count
+  num_layers: Count
+  num_heads: Count
+  num_kv_heads: Count
+  head_dim: Count
+  d_ff: Count
+  max_position: Count
+  rope_theta: Positive = 10_000.0
   rope_scaling: RopeScaling | None = None
-  rms_norm_eps: float = 1e-6
+  rms_norm_eps: Positive = 1e-6
   qkv_bias: bool = False  # Qwen2/2.5
   qk_norm: bool = False  # Qwen3: RMSNorm over head_dim of queries and keys, before the rotation
   tie_embeddings: bool = False
   # Ids from num_tokens on have no token in the tokenizer (padded rows of the vocabulary): their probability is 0 in sampler,
   # scorer, teacher and update. None: every id has one.
-  num_tokens: int | None = None
+  num_tokens: Count | None = None
   mla: MLA | None = None  # DeepSeek-V3
   moe: MoE | None = None  # DeepSeek-V3
 
@@ -99,13 +97,8 @@ class ModelConfig:
     return self.mla.qk_rope if self.mla else self.head_dim
 
   def __post_init__(self):
-    if self.family not in FAMILIES:
-      raise InputError("model.family", repr(self.family), f"Use one of {', '.join(FAMILIES)}.")
-    for field in fields(self):
-      value = getattr(self, field.name)
-      if field.type is int and (not isinstance(value, int) or value < 1):
-        raise InputError(f"model.{field.name}", repr(value), "It must be a positive integer.")
-    if self.num_tokens is not None and not 1 <= self.num_tokens <= self.vocab_size:
+    check_fields(self, "model")
+    if self.num_tokens is not None and self.num_tokens > self.vocab_size:
       raise InputError("model.num_tokens", self.num_tokens, f"Give 1 to vocab_size ({self.vocab_size}), or None.")
     if self.num_heads % self.num_kv_heads:
       raise InputError(
@@ -122,12 +115,12 @@ class ModelConfig:
 
 
 def _check_experts(moe: MoE, num_layers: int) -> None:
-  if not 0 <= moe.first_dense < num_layers:
+  if moe.first_dense >= num_layers:
     raise InputError("model.moe.first_dense", moe.first_dense, f"Give 0 to num_layers - 1 ({num_layers - 1}).")
-  if moe.experts % moe.groups or not 1 <= moe.kept_groups <= moe.groups:
+  if moe.experts % moe.groups or moe.kept_groups > moe.groups:
     raise InputError("model.moe.groups, kept_groups", (moe.groups, moe.kept_groups),
                      f"groups must divide experts ({moe.experts}), and kept_groups be 1 to groups.")
-  if not 1 <= moe.top_k <= moe.kept_groups * (moe.experts // moe.groups):
+  if moe.top_k > moe.kept_groups * (moe.experts // moe.groups):
     raise InputError("model.moe.top_k", moe.top_k, "Give at least 1, and no more than the kept groups hold.")
   if moe.groups > 1 and moe.experts // moe.groups < 2:
     raise InputError("model.moe.groups", moe.groups, "A group is scored by its two best experts: give it two or more.")
@@ -144,17 +137,10 @@ class Compute:
   logprob_chunk: tokens a device whose logits exist at one time when log-probs are computed.
   """
 
-  dtype: str = "float32"
-  remat: str | None = None
-  attention_chunk: int = 48  # the fastest on a CPU at 160 to 4,096 tokens a row; TPUs want hundreds
-  logprob_chunk: int = 512
+  dtype: DType = "float32"
+  remat: Remat | None = None
+  attention_chunk: Count = 48  # the fastest on a CPU at 160 to 4,096 tokens a row; TPUs want hundreds
+  logprob_chunk: Count = 512
 
   def __post_init__(self):
-    if self.dtype not in DTYPES:
-      raise InputError("compute.dtype", repr(self.dtype), f"Use one of {', '.join(DTYPES)}.")
-    if self.remat not in (None, *REMAT):
-      raise InputError("compute.remat", repr(self.remat), f"Use one of {', '.join(REMAT)}, or None.")
-    for name in ("attention_chunk", "logprob_chunk"):
-      value = getattr(self, name)
-      if not isinstance(value, int) or value < 1:
-        raise InputError(f"compute.{name}", value, "It must be a positive number of positions.")
+    check_fields(self, "compute")

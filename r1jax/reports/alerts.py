@@ -9,11 +9,11 @@ report, which sees a whole log, and the run (r1jax/reports/watch.py), which sees
 """
 import enum
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from r1jax.errors import InputError
+from r1jax.fields import Positive
 from r1jax.reports.run import Run, Series
 from r1jax.reports.words import is_repetitive, leaves_language
 
@@ -44,7 +44,7 @@ class Policy(enum.Enum):
 class Watchdog:
   """The threshold of a rule, as its definition in RULES has it, and what follows."""
 
-  threshold: float
+  threshold: Positive
   policy: Policy = Policy.WARN
 
 
@@ -56,15 +56,6 @@ class Watchdogs:
   dead_groups: Watchdog = Watchdog(0.9)  # share of groups without an advantage
   verifier: Watchdog = Watchdog(0.05)  # share of verdicts that timed out or crashed
   slow: Watchdog = Watchdog(10.0)  # times the median seconds of a step
-
-  def check(self, where: str) -> None:
-    """InputError for a threshold that is not positive, or an unknown policy."""
-    for name in (f.name for f in fields(self)):
-      dog = getattr(self, name)
-      if not 0 < dog.threshold < float("inf"):
-        raise InputError(f"{where}.{name}.threshold", dog.threshold, "Give a positive number.")
-      if not isinstance(dog.policy, Policy):
-        raise InputError(f"{where}.{name}.policy", repr(dog.policy), "Give a member of Policy.")
 
   def stops(self, rule: str) -> bool:
     """Whether an alert of a rule ends the run."""

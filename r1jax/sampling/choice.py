@@ -8,13 +8,16 @@ its sum, then a block of it, then a token of the block, each with a random word 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from annotated_types import Gt, Le
 
 from r1jax.errors import InputError
+from r1jax.fields import Count, NonNegative, check_fields
 
+COLDEST = 1e-3  # lowest temperature but 0
 WORDS = 3  # random uint32 that a token takes: for its group, its block and its place in the block
 
 
@@ -23,17 +26,14 @@ class Sampling:
   """temperature 0 is greedy. top_p keeps the smallest set of likeliest tokens with at least that mass; top_k the k
   likeliest; both act on the distribution at `temperature`. Tokens as likely as the last one kept are kept too."""
 
-  temperature: float = 1.0
-  top_p: float = 1.0
-  top_k: int | None = None
+  temperature: NonNegative = 1.0
+  top_p: Annotated[float, Gt(0), Le(1)] = 1.0
+  top_k: Count | None = None
 
   def __post_init__(self):
-    if not self.temperature >= 0:
-      raise InputError("sampling.temperature", self.temperature, "It must be 0 (greedy) or positive.")
-    if not 0 < self.top_p <= 1:
-      raise InputError("sampling.top_p", self.top_p, "It must be in (0, 1].")
-    if self.top_k is not None and self.top_k < 1:
-      raise InputError("sampling.top_k", self.top_k, "It must be at least 1, or None for all tokens.")
+    check_fields(self, "sampling")
+    if 0 < self.temperature < COLDEST:
+      raise InputError("sampling.temperature", self.temperature, f"Use 0 (greedy), or at least {COLDEST}.")
 
 
 class Table(NamedTuple):

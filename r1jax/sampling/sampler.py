@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from r1jax.errors import InputError
+from r1jax.fields import Count
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.decode import rollout_weights
 from r1jax.records import Episode, Piece, Request
@@ -37,20 +38,17 @@ class Decoding:
   rollouts alone; their log-probs are then those of the quantised policy.
   """
 
-  slots: int = 32
-  segment: int = 32
-  prefill_rows: int = 8
-  prefill_chunk: int = 256
-  cache_tokens: int | None = None
-  page: int = 32
+  slots: Count = 32
+  segment: Count = 32
+  prefill_rows: Count = 8
+  prefill_chunk: Count = 256
+  cache_tokens: Count | None = None
+  page: Count = 32
   int8_weights: bool = False
   int8_cache: bool = False
 
   def check(self, where: str, longest: int, devices: int = 1) -> None:
     """InputError for sizes that cannot work. longest: tokens of a prompt and its response; devices: data-parallel ones."""
-    for name in ("slots", "segment", "prefill_rows", "prefill_chunk", "page"):
-      if getattr(self, name) < 1:
-        raise InputError(f"{where}.{name}", getattr(self, name), "It must be at least 1.")
     if self.slots % devices:
       raise InputError(f"{where}.slots", f"{self.slots} for {devices} data-parallel devices",
                        "Make it a multiple of mesh.replica x mesh.fsdp.")

@@ -3,20 +3,22 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge, MinLen
 
 from r1jax.curation.datasets import folder
 from r1jax.data.prompts import Source, check_split, encode_prompts, load_questions, read_all
 from r1jax.data.prompts import check as check_source
-from r1jax.data.questions import TEST, VALIDATION, Question
+from r1jax.data.questions import TEST, Question
 from r1jax.data.requests import KnownPreference
 from r1jax.data.templates import Template
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 from r1jax.evaluation.accuracy import mean_score
 from r1jax.evaluation.measure import accuracy, conduct, share, table
+from r1jax.fields import Count, Name
 from r1jax.files import write_atomically
 from r1jax.rewards.language import BY_SCRIPT, language_reward
 from r1jax.rewards.rules import GENERAL, RuleRewards
@@ -35,10 +37,10 @@ READABLE = 0.95  # share of the question's language from which on a chain of tho
 class Benchmark:
   """Held-out questions of a source, `samples` responses each. Temperature 0.6, top-p 0.95: R1, V2, appendix D.1."""
 
-  name: str
+  name: Name
   source: Source
-  questions: int
-  samples: int = 1
+  questions: Annotated[int, Ge(2)]  # whose spread makes intervals
+  samples: Count = 1
   sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)  # R1, V2, appendix D.1
 
 
@@ -51,19 +53,19 @@ class Compare:
   question's language in the chain of thought, and how many of them are in one language. Each with a 95% interval.
   """
 
-  policies: tuple[str, ...]
+  policies: Annotated[tuple[str, ...], MinLen(1)]
   benchmarks: tuple[Benchmark, ...]
   template: Template
-  max_length: int
-  max_prompt_length: int
-  name: str = "evaluation"
-  split: str = TEST  # which questions are measured on: tables report tests, choices are made on "validation"
+  max_length: Count
+  max_prompt_length: Count
+  name: Name = "evaluation"
+  split: Literal["validation", "test"] = TEST  # tables report tests, choices are made on "validation"
   start: str | Base | None = None
   known: KnownPreference | None = None
   models: tuple[ModelReward, ...] = ()
   stop: tuple[str, ...] = ()
   decoding: Decoding = Decoding()
-  verifier_workers: int = 1
+  verifier_workers: Count = 1
   kind = REPORT
 
   def inputs(self) -> tuple[str, ...]:
@@ -73,8 +75,6 @@ class Compare:
   def check(self, experiment: Experiment) -> None:
     """InputError for an impossible geometry or source."""
     where = f"stages.{self.name}"
-    if self.split not in (VALIDATION, TEST):
-      raise InputError(f"{where}.split", repr(self.split), f"Use {VALIDATION!r} or {TEST!r}.")
     for name in self.policies:
       if experiment.stage(name).kind != POLICY:
         raise InputError(f"{where}.policies", repr(name), "Name stages that train a policy.")
@@ -84,9 +84,6 @@ class Compare:
                          f"({self.max_prompt_length}), and at most max_position of {name} ({longest}).")
     for benchmark in self.benchmarks:
       check_source(benchmark.source)
-      if benchmark.questions < 2 or benchmark.samples < 1:
-        raise InputError(f"{where}.{benchmark.name}", f"{benchmark.questions} questions, {benchmark.samples} samples",
-                         "Give at least 2 questions, whose spread makes intervals, and 1 sample.")
 
   def check_mesh(self, mesh) -> None:
     """InputError if the slots cannot be shared by the data-parallel devices."""

@@ -1,14 +1,16 @@
 """What a stage is run with, and what an experiment is."""
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import jax
+from annotated_types import MinLen
 from jax.sharding import Mesh
 
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 from r1jax.evaluation.claims import Claim
+from r1jax.fields import Name, Seed, check_fields
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.reports.watch import Watch
 from r1jax.sharding import MeshShape
@@ -67,12 +69,12 @@ class Experiment:
   the first being padding and the second the stop token; "bytes": one token a byte. claims: what is to hold on every seed.
   """
 
-  name: str
+  name: Name
   model: ModelConfig
-  stages: tuple[Stage, ...]
+  stages: Annotated[tuple[Stage, ...], MinLen(1)]
   weights: str | None = None
   tokenizer: str | tuple[str, ...] | None = None
-  seed: int = 0
+  seed: Seed = 0
   mesh: MeshShape = MeshShape()
   compute: Compute = field(default_factory=Compute)
   claims: tuple[Claim, ...] = ()
@@ -104,6 +106,7 @@ class Experiment:
 
   def check(self) -> None:
     """InputError for whatever is wrong in the experiment or one of its stages."""
+    check_fields(self)
     if self.weights == "":
       raise InputError("weights", "not given", "Name the folder of the model's weights: --set weights=DIR.")
     if self.weights is None and self.tokenizer is None:

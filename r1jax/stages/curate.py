@@ -20,6 +20,7 @@ from r1jax.data.prompts import check as check_source
 from r1jax.data.questions import Question
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
+from r1jax.fields import Count, Name, Seconds
 from r1jax.rewards.rules import GENERAL, RuleRewards, Sample
 from r1jax.stages.context import DATA, Base, Context, Experiment
 from r1jax.stages.draws import Draws, about_rows, check_keys, connected
@@ -38,7 +39,7 @@ class Others:
   """
 
   documents: Documents | Rows
-  per_reasoning: tuple[int, int] = (177_812, 626_933)  # [V2] Table 5
+  per_reasoning: tuple[Count, Count] = (177_812, 626_933)  # [V2] Table 5
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,16 @@ class Curate:
 
   draws: Draws
   filters: Filters
-  name: str = "rejection"
+  name: Name = "rejection"
   start: str | Base | None = None
   judge: AnswerJudge | None = None
   refiner: Refiner | None = None
   refine_all: bool = False
-  per_question: int | None = None
+  per_question: Count | None = None
   evaluation: tuple[Source, ...] = ()
   others: Others | None = None
-  verifier_workers: int = 1
-  verifier_seconds: float = 5.0
+  verifier_workers: Count = 1
+  verifier_seconds: Seconds = 5.0
   kind = DATA
 
   def inputs(self) -> tuple[str, ...]:
@@ -78,10 +79,6 @@ class Curate:
     self.draws.check(f"{where}.draws", experiment.model_of(self))
     for source in self.evaluation:
       check_source(source)
-    if self.per_question is not None and self.per_question < 1:
-      raise InputError(f"{where}.per_question", self.per_question, "It must be at least 1, or None.")
-    if self.others is not None and min(self.others.per_reasoning) < 1:
-      raise InputError(f"{where}.others.per_reasoning", self.others.per_reasoning, "Give two numbers of at least 1.")
 
   def check_mesh(self, mesh) -> None:
     """InputError if a batch cannot be split over the mesh."""

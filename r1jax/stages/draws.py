@@ -23,6 +23,7 @@ from r1jax.data.questions import Question
 from r1jax.data.templates import Template
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
+from r1jax.fields import Count
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.plan.programs import sampler_programs
 from r1jax.sampling.choice import Sampling
@@ -42,21 +43,18 @@ class Draws:
   """
 
   questions: Source
-  count: int
-  samples: int
+  count: Count
+  samples: Count
   template: Template
-  max_length: int
-  max_prompt_length: int
+  max_length: Count
+  max_prompt_length: Count
   sampling: Sampling = Sampling(temperature=1.0)
-  batch: int = 128
+  batch: Count = 128
   decoding: Decoding = Decoding()
   stop: tuple[str, ...] = ()
 
   def check(self, where: str, model: ModelConfig) -> None:
     """InputError for an impossible geometry or source."""
-    for name in ("count", "samples", "max_prompt_length", "batch"):
-      if getattr(self, name) < 1:
-        raise InputError(f"{where}.{name}", getattr(self, name), "It must be at least 1.")
     if not self.max_prompt_length < self.max_length <= model.max_position:
       raise InputError(f"{where}.max_length", self.max_length, "It counts the prompt too: make it more than "
                        f"max_prompt_length ({self.max_prompt_length}), and at most max_position ({model.max_position}).")

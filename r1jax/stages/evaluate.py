@@ -1,12 +1,13 @@
 """Held-out accuracy of a policy: k samples a question, rule-verified, with intervals and lengths."""
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from r1jax.data.questions import TEST, VALIDATION, Question
-from r1jax.errors import InputError
+from r1jax.data.questions import VALIDATION, Question
 from r1jax.evaluation.accuracy import by_level, cons_at_k
 from r1jax.evaluation.measure import accuracy, conduct, estimated
+from r1jax.fields import Count
 from r1jax.rewards.language import BY_SCRIPT, language_reward
 from r1jax.rewards.rules import RuleRewards, Sample, Score
 from r1jax.sampling.choice import Sampling
@@ -24,21 +25,11 @@ class HeldOut:
   never) at the length of the moment.
   """
 
-  questions: int
-  samples: int = 1
-  every: int | None = None
-  split: str = VALIDATION
+  questions: Count
+  samples: Count = 1
+  every: Count | None = None
+  split: Literal["validation", "test"] = VALIDATION
   sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)  # R1, V2, appendix D.1
-
-  def check(self, where: str) -> None:
-    """InputError for a number below 1, or questions that are not held out."""
-    if self.split not in (VALIDATION, TEST):
-      raise InputError(f"{where}.split", repr(self.split), f"Use {VALIDATION!r} or {TEST!r}.")
-    for name in ("questions", "samples"):
-      if getattr(self, name) < 1:
-        raise InputError(f"{where}.{name}", getattr(self, name), "It must be at least 1.")
-    if self.every is not None and self.every < 1:
-      raise InputError(f"{where}.every", self.every, "It must be at least 1 step, or None.")
 
 
 def evaluate(policy: Policy, params, key, questions: list[Question], held_out: HeldOut, rewards: RuleRewards,

@@ -63,8 +63,6 @@ class General:
     if len(set(kinds)) < len(kinds) or not set(kinds) <= set(GENERAL):
       raise InputError(f"{where}.models", f"kinds {kinds}", f"Give one model a kind, of {', '.join(GENERAL)}.")
     for model in self.models:
-      if not np.isfinite(model.weight):
-        raise InputError(f"{where}.models.{model.kind}.weight", model.weight, "Give a finite number.")
       if experiment.stage(model.stage).kind != REWARD_MODEL:
         raise InputError(f"{where}.models.{model.kind}.stage", repr(model.stage), "Name a stage that trains a reward model.")
 

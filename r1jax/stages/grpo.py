@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from annotated_types import Ge, MinLen
 
 from r1jax.config import Schedule
 from r1jax.data.prompts import Source, check_split, draw, encode_prompts, load_questions, question_stream, read_all
@@ -24,6 +25,7 @@ from r1jax.data.prompts import check as check_source
 from r1jax.data.templates import R1_ZERO, Template
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
+from r1jax.fields import Count, Name, Natural, NonNegative, Positive, Seconds
 from r1jax.losses.advantages import AdvantageKind, group_advantages
 from r1jax.losses.correction import SamplerCorrection, sampler_correction
 from r1jax.losses.grpo import KLEstimator
@@ -61,6 +63,9 @@ class OldLogprobs(enum.Enum):
   SAMPLER = "sampler"  # as the sampler reported them
 
 
+Weights = Annotated[tuple[tuple[str, Positive], ...], MinLen(1)]
+
+
 @dataclass(frozen=True)
 class GRPO:
   """One stage of group-relative RL. Lengths in tokens; defaults are R1-Zero's.
@@ -71,39 +76,39 @@ class GRPO:
   questions: Source  # with rules
   held_out: HeldOut
   optimizer: AdamW
-  steps: int
-  name: str = "r1_zero"
+  steps: Count
+  name: Name = "r1_zero"
   start: str | Base | None = None
   general: General | None = None  # questions without rules, with their reward models
   template: Template = R1_ZERO
   stop: tuple[str, ...] = ()  # texts of one token that end a response, beside the tokenizer's own stop tokens
-  questions_per_step: int = 32  # [N]
-  group_size: int = 16  # [N]
-  minibatches: int = 16  # updates a rollout [N]
+  questions_per_step: Count = 32  # [N]
+  group_size: Annotated[int, Ge(2)] = 16  # [N]
+  minibatches: Count = 16  # updates a rollout [N]
   max_length: Schedule = Schedule({0: 32_768, 8_200: 65_536})  # prompt and response together [N]
-  max_prompt_length: int = 1_024  # ours
+  max_prompt_length: Count = 1_024  # ours
   sampling: Sampling = Sampling(temperature=1.0)  # [N]
-  rewards: tuple[tuple[str, float], ...] = (("accuracy", 1.0), ("format", 1.0))  # same weight: [N] eq. 4
+  rewards: Weights = (("accuracy", 1.0), ("format", 1.0))  # same weight: [N] eq. 4
   advantage: AdvantageKind = AdvantageKind.STANDARDIZED  # [N] eq. 3
   reduction: Reduction = Reduction.PER_RESPONSE  # DeepSeekMath eq. 3; R1 does not say
-  reduction_constant: float | None = None
-  clip_low: float = 10.0  # [N] for R1's first RL stage; inferred for R1-Zero
-  clip_high: float = 10.0  # the same
-  kl_coef: float = 0.001  # [N]
+  reduction_constant: Positive | None = None
+  clip_low: NonNegative = 10.0  # [N] for R1's first RL stage; inferred for R1-Zero
+  clip_high: NonNegative = 10.0  # the same
+  kl_coef: NonNegative = 0.001  # [N]
   kl_estimator: KLEstimator = KLEstimator.K3  # [N] eq. 2
-  reference_every: int = 400  # steps between replacements of the reference by the policy [N]
+  reference_every: Count = 400  # steps between replacements of the reference by the policy [N]
   old_logprobs: OldLogprobs = OldLogprobs.TRAINER  # ours
   mask_truncated: bool = False  # ours: leave truncated responses (always rewarded 0) out of the loss
   # Of the sampler's probabilities by the trainer's; a stale rollout's ratio is over the sampler's already (ours).
   correction: SamplerCorrection = SamplerCorrection.NONE
-  correction_limit: float = 2.0  # of its factors (ours)
+  correction_limit: Positive = 2.0  # of its factors (ours)
   ahead: bool = False  # sample the next rollout while this one trains: its policy is then one rollout old (ours)
   decoding: Decoding = Decoding()
-  microbatch_tokens: int = MICROBATCH_TOKENS  # slots of the rows whose gradients are computed at a time
-  verifier_workers: int = 1  # (ours)
-  verifier_seconds: float = 5.0  # a check that takes longer is killed and counts as wrong (ours)
-  checkpoint_every: int = 1  # rollouts (ours)
-  logged_samples: int = 2  # whole rollouts written to samples.jsonl each rollout (ours)
+  microbatch_tokens: Count = MICROBATCH_TOKENS  # slots of the rows whose gradients are computed at a time
+  verifier_workers: Count = 1  # (ours)
+  verifier_seconds: Seconds = 5.0  # a check that takes longer is killed and counts as wrong (ours)
+  checkpoint_every: Count = 1  # rollouts (ours)
+  logged_samples: Natural = 2  # whole rollouts written to samples.jsonl each rollout (ours)
   watchdogs: Watchdogs = Watchdogs()
   kind = POLICY
 
@@ -114,21 +119,19 @@ class GRPO:
   def check(self, experiment: Experiment) -> None:
     """InputError for an impossible geometry, schedule or source."""
     where = f"stages.{self.name}"
-    _check_numbers(self, where)
+    _check_together(self, where)
     for length in self.max_length.values():
-      if length <= self.max_prompt_length:
+      if length <= self.max_prompt_length or length != int(length):
         raise InputError(f"{where}.max_length", length,
-                         f"It counts the prompt too: make it more than max_prompt_length ({self.max_prompt_length}).")
+                         f"It counts the prompt too: give whole numbers above max_prompt_length ({self.max_prompt_length}).")
       longest = experiment.model_of(self).max_position
       if length > longest:
         raise InputError(f"{where}.max_length", length, "The model's context ends at max_position "
                          f"{longest}: shorten it, or stretch the model with rope_scaling.")
     self.decoding.check(f"{where}.decoding", int(max(self.max_length.values())))
-    self.watchdogs.check(f"{where}.watchdogs")
-    unknown = [name for name, _ in self.rewards if name not in PARTS]
-    if unknown:
-      raise InputError(f"{where}.rewards", unknown, f"Known parts: {', '.join(PARTS)}.")
-    self.held_out.check(f"{where}.held_out")
+    parts = [name for name, _ in self.rewards]
+    if not set(parts) <= set(PARTS) or len(set(parts)) < len(parts):
+      raise InputError(f"{where}.rewards", parts, f"Give each part once, of {', '.join(PARTS)}.")
     check_source(self.questions)
     if self.general is not None:
       self.general.check(f"{where}.general", experiment, self.questions_per_step)
@@ -401,22 +404,14 @@ class _Loop:
     log.metrics(step, progress["after"])
 
 
-def _check_numbers(stage: GRPO, where: str) -> None:
-  for name in ("steps", "questions_per_step", "group_size", "minibatches", "max_prompt_length", "reference_every",
-               "microbatch_tokens", "verifier_workers", "checkpoint_every"):
-    if getattr(stage, name) < 1:
-      raise InputError(f"{where}.{name}", getattr(stage, name), "It must be at least 1.")
-  if not stage.correction_limit > 0:
-    raise InputError(f"{where}.correction_limit", stage.correction_limit, "It must be positive.")
-  for name in ("kl_coef", "clip_low", "clip_high"):
-    if getattr(stage, name) < 0:
-      raise InputError(f"{where}.{name}", getattr(stage, name), "It must not be negative.")
+def _check_together(stage: GRPO, where: str) -> None:
   if stage.correction is not SamplerCorrection.NONE and stage.old_logprobs is OldLogprobs.SAMPLER:
     raise InputError(f"{where}.correction", stage.correction.value, "With old_logprobs=sampler the ratio is over the "
                      "sampler's probabilities already: use none, or old_logprobs=trainer.")
-  if stage.group_size < 2:
-    raise InputError(f"{where}.group_size", stage.group_size, "A group of one has no advantage: use at least 2.")
   if stage.reduction is Reduction.CONSTANT and not stage.reduction_constant:
     raise InputError(f"{where}.reduction_constant", stage.reduction_constant, "The constant reduction divides by it.")
   if stage.sampling.temperature == 0:
     raise InputError(f"{where}.sampling.temperature", 0, "Greedy samples of a group are all equal: use 1.0.")
+  if stage.old_logprobs is OldLogprobs.SAMPLER and (stage.sampling.top_p < 1 or stage.sampling.top_k is not None):
+    raise InputError(f"{where}.old_logprobs", stage.old_logprobs.value, "The sampler's log-probs are of what top_p and "
+                     "top_k leave, and the ratio would not start at 1: use old_logprobs=trainer, or the whole distribution.")

@@ -13,6 +13,7 @@ from r1jax.data.questions import Question
 from r1jax.data.requests import KnownPreference
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
+from r1jax.fields import Count, Name, NonNegative
 from r1jax.stages.context import DATA, Base, Context, Experiment
 from r1jax.stages.draws import Draws, about_rows, check_keys, connected
 from r1jax.stages.model_rewards import SUMMARY, text_to_score
@@ -32,12 +33,12 @@ class Preferences:
 
   draws: Draws
   judge: PairJudge
-  name: str = "pairs"
+  name: Name = "pairs"
   start: str | Base | None = None
-  pairs: int = 2  # of a question
-  queries: int = 4  # [V2] B.2
-  margin: float = 1.0  # the same
-  length_tolerance: float = 0.02  # ours: the paper asks for comparable lengths and gives no number
+  pairs: Count = 2  # of a question
+  queries: Count = 4  # [V2] B.2
+  margin: NonNegative = 1.0  # the same
+  length_tolerance: NonNegative = 0.02  # ours: the paper asks for comparable lengths and gives no number
   known: KnownPreference | None = None
   kind = DATA
 
@@ -51,12 +52,6 @@ class Preferences:
     self.draws.check(f"{where}.draws", experiment.model_of(self))
     if self.draws.samples < 2:
       raise InputError(f"{where}.draws.samples", self.draws.samples, "A pair takes at least 2.")
-    for name in ("pairs", "queries"):
-      if getattr(self, name) < 1:
-        raise InputError(f"{where}.{name}", getattr(self, name), "It must be at least 1.")
-    for name in ("margin", "length_tolerance"):
-      if getattr(self, name) < 0:
-        raise InputError(f"{where}.{name}", getattr(self, name), "It must not be negative.")
 
   def check_mesh(self, mesh) -> None:
     """InputError if a batch cannot be split over the mesh."""
@@ -144,7 +139,7 @@ class SafetyLabels:
 
   draws: Draws
   judge: SafetyJudge
-  name: str = "safety_labels"
+  name: Name = "safety_labels"
   start: str | Base | None = None
   kind = DATA
 

@@ -1,7 +1,7 @@
 """Reward models: a stage that trains one on preference pairs or on labelled responses, and its use after the stage."""
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from r1jax.data.templates import Template, render
 from r1jax.data.tokenizer import Tokenizer, fingerprint
 from r1jax.errors import InputError
 from r1jax.evaluation.calibration import label_metrics, pair_metrics
+from r1jax.fields import Count, Name, OpenShare
 from r1jax.losses.reward_model import RewardKind
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.plan.programs import abstract_state, packed_rows, update_programs
@@ -23,7 +24,7 @@ from r1jax.reports.alerts import Watchdogs
 from r1jax.run_dir import RunDir
 from r1jax.sharding import batch_parts
 from r1jax.stages.context import DATA, REWARD_MODEL, Base, Context, Experiment
-from r1jax.stages.model_rewards import READS, ModelScorer, Whitening
+from r1jax.stages.model_rewards import ModelScorer, Whitening
 from r1jax.stages.supervised import train
 from r1jax.training.checkpoint import Checkpoints
 from r1jax.training.optimizer import AdamW
@@ -66,18 +67,18 @@ class RewardModel:
 
   data: str
   learns: RewardKind
-  reads: str
+  reads: Literal["summary", "all"]
   optimizer: AdamW
   template: Template
-  name: str = "reward_model"
+  name: Name = "reward_model"
   start: str | Base | None = None
-  batch_size: int = 256  # pairs, or labelled responses: [N]
-  epochs: int = 1  # [N]
-  max_length: int = 8_192  # [N]
-  held_out: float = 0.1  # ours
-  microbatch_tokens: int = MICROBATCH_TOKENS  # slots of the rows whose gradients are computed at a time
-  checkpoint_every: int = 100  # steps
-  log_every: int = 10  # steps
+  batch_size: Count = 256  # pairs, or labelled responses: [N]
+  epochs: Count = 1  # [N]
+  max_length: Count = 8_192  # [N]
+  held_out: OpenShare = 0.1  # ours
+  microbatch_tokens: Count = MICROBATCH_TOKENS  # slots of the rows whose gradients are computed at a time
+  checkpoint_every: Count = 100  # steps
+  log_every: Count = 10  # steps
   watchdogs: Watchdogs = Watchdogs()
   kind = REWARD_MODEL
 
@@ -98,16 +99,6 @@ class RewardModel:
   def check(self, experiment: Experiment) -> None:
     """InputError for an impossible geometry."""
     where = f"stages.{self.name}"
-    for name in ("batch_size", "epochs", "max_length", "microbatch_tokens", "checkpoint_every", "log_every"):
-      if getattr(self, name) < 1:
-        raise InputError(f"{where}.{name}", getattr(self, name), "It must be at least 1.")
-    if not isinstance(self.learns, RewardKind):
-      raise InputError(f"{where}.learns", repr(self.learns), "Give a member of RewardKind.")
-    if self.reads not in READS:
-      raise InputError(f"{where}.reads", repr(self.reads), f"Use one of {', '.join(READS)}.")
-    if not 0 < self.held_out < 1:
-      raise InputError(f"{where}.held_out", self.held_out, "Give a share between 0 and 1, both exclusive.")
-    self.watchdogs.check(f"{where}.watchdogs")
     longest = experiment.model_of(self).max_position
     if self.max_length > longest:
       raise InputError(f"{where}.max_length", self.max_length, f"The model's context ends at max_position {longest}.")

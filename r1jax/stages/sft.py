@@ -12,6 +12,7 @@ from r1jax.data.templates import Template
 from r1jax.data.token_rows import TokenRows, rows_key, write_token_rows
 from r1jax.data.tokenizer import Tokenizer, fingerprint
 from r1jax.errors import InputError
+from r1jax.fields import Count, Name, Share
 from r1jax.files import sha256_of
 from r1jax.losses.reductions import Reduction
 from r1jax.models.config import Compute, ModelConfig
@@ -48,8 +49,8 @@ class Teacher:
   """
 
   stage: str
-  k: int = 16
-  weight: float = 0.5
+  k: Count = 16
+  weight: Share = 0.5
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,18 @@ class SFT:
 
   documents: Documents | Rows
   optimizer: AdamW
-  batch_size: int
-  max_length: int
+  batch_size: Count
+  max_length: Count
   template: Template
-  steps: int | None = None
-  epochs: int | None = None
-  name: str = "sft"
+  steps: Count | None = None
+  epochs: Count | None = None
+  name: Name = "sft"
   start: str | Base | None = None
   teacher: Teacher | None = None
   train_on_prompt: bool = False  # True: pre-training, every token counts
-  microbatch_tokens: int = MICROBATCH_TOKENS  # slots of the rows whose gradients are computed at a time
-  checkpoint_every: int = 500  # steps
-  log_every: int = 50  # steps
+  microbatch_tokens: Count = MICROBATCH_TOKENS  # slots of the rows whose gradients are computed at a time
+  checkpoint_every: Count = 500  # steps
+  log_every: Count = 50  # steps
   watchdogs: Watchdogs = Watchdogs()
   kind = POLICY
 
@@ -86,17 +87,12 @@ class SFT:
   def check(self, experiment: Experiment) -> None:
     """InputError for an impossible geometry."""
     where = f"stages.{self.name}"
-    for name in ("steps", "epochs", "batch_size", "max_length", "microbatch_tokens", "checkpoint_every", "log_every"):
-      value = getattr(self, name)
-      if value is not None and value < 1:
-        raise InputError(f"{where}.{name}", value, "It must be at least 1.")
     wanted, other = ("epochs", "steps") if isinstance(self.documents, Rows) else ("steps", "epochs")
     if getattr(self, wanted) is None or getattr(self, other) is not None:
       raise InputError(f"{where}.{wanted}", f"{wanted} {getattr(self, wanted)}, {other} {getattr(self, other)}",
                        "Give epochs for a data set, steps for an endless source of documents, and not the other.")
     if self.teacher is not None:
       self._check_teacher(f"{where}.teacher", experiment)
-    self.watchdogs.check(f"{where}.watchdogs")
     longest = experiment.model_of(self).max_position
     if self.max_length > longest:
       raise InputError(f"{where}.max_length", self.max_length, f"The model's context ends at max_position {longest}.")
@@ -106,10 +102,8 @@ class SFT:
     if stage.kind != POLICY:
       raise InputError(f"{where}.stage", repr(stage.name), "Name a stage that trains a policy.")
     smallest = min(experiment.model_of(s).vocab_size for s in (stage, self))
-    if not 1 <= self.teacher.k <= smallest:
+    if self.teacher.k > smallest:
       raise InputError(f"{where}.k", self.teacher.k, f"Give 1 to the size of the vocabulary, {smallest}.")
-    if not 0 <= self.teacher.weight <= 1:
-      raise InputError(f"{where}.weight", self.teacher.weight, "Give a number from 0 to 1.")
 
   def check_mesh(self, mesh) -> None:
     """InputError if a batch cannot be split over the data-parallel devices."""

@@ -2,12 +2,18 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import Ge, Lt
 
 from r1jax.errors import InputError
+from r1jax.fields import Count, Natural, NonNegative, Positive, check_fields
+from r1jax.models.config import DType
+
+Beta = Annotated[float, Ge(0), Lt(1)]
 
 
 @dataclass(frozen=True)
@@ -21,28 +27,21 @@ class AdamW:
   clipping at 1.0 are those of DeepSeek-V3's pre-training.
   """
 
-  lr: float
-  warmup_steps: int = 0
-  decay_steps: int | None = None  # cosine from lr to final_lr over this many steps, warm-up included; None: constant
+  lr: Positive
+  warmup_steps: Natural = 0
+  decay_steps: Count | None = None  # cosine from lr to final_lr over this many steps, warm-up included; None: constant
   cosine: bool = False  # as decay_steps, over all steps of the stage, for a stage that counts them itself (epochs)
-  final_lr: float = 0.0
-  b1: float = 0.9  # ours: that of DeepSeek-V3's pre-training, as the papers state none
-  b2: float = 0.95  # the same
-  eps: float = 1e-8
-  weight_decay: float = 0.0
-  max_grad_norm: float = 1.0  # ours: that of DeepSeek-V3's pre-training
-  moments: str = "float32"
+  final_lr: NonNegative = 0.0
+  b1: Beta = 0.9  # ours: that of DeepSeek-V3's pre-training, as the papers state none
+  b2: Beta = 0.95  # the same
+  eps: Positive = 1e-8
+  weight_decay: NonNegative = 0.0
+  max_grad_norm: Positive = 1.0  # ours: that of DeepSeek-V3's pre-training
+  moments: DType = "float32"
   offload: bool = False
 
   def __post_init__(self):
-    for name in ("lr", "eps", "max_grad_norm"):
-      if not getattr(self, name) > 0:
-        raise InputError(f"optimizer.{name}", getattr(self, name), "It must be positive.")
-    for name in ("warmup_steps", "weight_decay", "final_lr"):
-      if getattr(self, name) < 0:
-        raise InputError(f"optimizer.{name}", getattr(self, name), "It must not be negative.")
-    if self.moments not in ("float32", "bfloat16"):
-      raise InputError("optimizer.moments", repr(self.moments), "Use float32 or bfloat16.")
+    check_fields(self, "optimizer")
     if self.cosine and self.decay_steps is not None:
       raise InputError("optimizer.cosine", f"True with decay_steps {self.decay_steps}", "Give one of the two.")
     if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:

@@ -118,14 +118,14 @@ def test_offloading_is_refused_where_the_host_cannot_be_reached(monkeypatch):
 
 
 @pytest.mark.parametrize("values, message", [
-  ({"lr": 0.0}, r"optimizer\.lr: 0\.0\. It must be positive"),
+  ({"lr": 0.0}, r"optimizer\.lr: 0\.0\. It must be more than 0"),
   ({"lr": float("nan")}, r"optimizer\.lr: nan"),
   ({"lr": 1.0, "eps": 0.0}, r"optimizer\.eps: 0\.0"),
   ({"lr": 1.0, "max_grad_norm": -1.0}, r"optimizer\.max_grad_norm: -1\.0"),
-  ({"lr": 1.0, "warmup_steps": -1}, r"optimizer\.warmup_steps: -1\. It must not be negative"),
+  ({"lr": 1.0, "warmup_steps": -1}, r"optimizer\.warmup_steps: -1\. It must be at least 0"),
   ({"lr": 1.0, "weight_decay": -0.1}, r"optimizer\.weight_decay: -0\.1"),
   ({"lr": 1.0, "final_lr": -0.1}, r"optimizer\.final_lr: -0\.1"),
-  ({"lr": 1.0, "moments": "int8"}, r"optimizer\.moments: 'int8'\. Use float32 or bfloat16"),
+  ({"lr": 1.0, "moments": "int8"}, r"optimizer\.moments: 'int8'\. Use 'float32' or 'bfloat16'"),
   ({"lr": 1.0, "warmup_steps": 5, "decay_steps": 5}, r"optimizer\.decay_steps: 5\. .*more than warmup_steps \(5\)"),
 ])
 def test_wrong_settings_are_refused(values, message):
