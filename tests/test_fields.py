@@ -51,10 +51,12 @@ def test_a_right_value_passes_as_it_is(annotation, value):
   (Count | None, 0, "at least 1"), (Count | None, "x", "a whole number or None"), (Positive, 0, "more than 0"),
   (float, math.nan, "finite"), (float, math.inf, "finite"), (float, True, "a number"), (bool, 1, "True or False"),
   (str, 3, "text"), (Colour, "red", "a Colour (RED, BLUE)"), (tuple[str, ...], ["a"], "a tuple"),
-  (tuple[str, ...], "abc", "a tuple"), (tuple[tuple[str, float], ...], (("a", 1.0), ("b", math.inf)), "finite number, entry 1"),
+  (tuple[str, ...], "abc", "a tuple"),
+  (tuple[tuple[str, float], ...], (("a", 1.0), ("b", math.inf)), "finite number, entry 1"),
   (Literal["a", "b"], "c", "Use 'a' or 'b'"), (Name, "../evil", "letters"), (Name, "a/b", "letters"), (Name, "", "letters"),
   (Inner, 3, "It must be Inner"), (Inner, {"size": 1}, "It must be Inner"), (Schedule, 24, "a schedule such as {0: 1024"),
-  (Annotated[tuple[str, ...], MinLen(1)], (), "at least 1"), (Annotated[int, Ge(2)], 1, "at least 2"), (Seed, 10**20, "at most")])
+  (Annotated[tuple[str, ...], MinLen(1)], (), "at least 1"), (Annotated[int, Ge(2)], 1, "at least 2"),
+  (Seed, 10**20, "at most")])
 def test_a_wrong_value_is_refused_with_what_would_be_right(annotation, value, remedy):
   with pytest.raises(InputError) as error:
     validated(annotation, value, "stages.a.field")
@@ -73,8 +75,8 @@ def test_every_depth_is_checked(config, where):
 
 # One experiment of each kind; their stages have every dataclass that a config can hold.
 CHECKED = ("r1_tiny", "r1_zero_tiny", "r1_qwen2p5_32b", "r1_deepseek_v3")
-STRANGE = ("12", "", "\x00", -1, 0, 1, 2**70, -(2**70), 1.5, math.nan, math.inf, -math.inf, True, None, (), ("x",), [], {}, b"x",
-           object(), Schedule({0: -5}), "../../evil", 1e-300)
+STRANGE = ("12", "", "\x00", -1, 0, 1, 2**70, -(2**70), 1.5, math.nan, math.inf, -math.inf, True, None, (), ("x",), [], {},
+           b"x", object(), Schedule({0: -5}), "../../evil", 1e-300)
 
 
 def paths(config, path=()):

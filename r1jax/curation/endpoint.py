@@ -19,13 +19,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Annotated
 
 import anyio.from_thread
 import httpx
 import tenacity
+from annotated_types import Ge, Le
 
 from r1jax.curation.reply_cache import ReplyCache
 from r1jax.errors import InputError
+from r1jax.fields import Count, Natural, NonNegative, Share, check_fields
 
 _LONGEST_PAUSE = 60.0  # seconds between two tries
 _LONGEST_BODY = 16 * 2**20  # bytes of an answer, a hundred times what 32,768 tokens take
@@ -49,17 +52,18 @@ class Endpoint:
   url: str
   model: str
   key_variable: str | None = None
-  temperature: float = 0.0
-  max_tokens: int = 4_096
-  timeout_seconds: float = 120.0
-  retries: int = 5
-  first_pause_seconds: float = 1.0
-  parallel: int = 8
-  max_requests: int = 100_000
-  max_total_tokens: int | None = None
-  max_failed: float = 0.5
+  temperature: NonNegative = 0.0
+  max_tokens: Count = 4_096
+  timeout_seconds: Annotated[float, Ge(1e-3), Le(1e6)] = 120.0
+  retries: Natural = 5
+  first_pause_seconds: Annotated[float, Ge(0), Le(_LONGEST_PAUSE)] = 1.0
+  parallel: Count = 8
+  max_requests: Count = 100_000
+  max_total_tokens: Count | None = None
+  max_failed: Share = 0.5
 
   def __post_init__(self):
+    check_fields(self, "Endpoint")
     remedy = "Give http://HOST/... or https://HOST/..., up to and with /v1, without a key, a query or spaces."
     try:
       url = httpx.URL(self.url)
@@ -70,17 +74,6 @@ class Endpoint:
     whole = url.scheme in ("http", "https") and url.host and 0 < (url.port or 80) < 65_536
     if not whole or url.query or url.fragment or re.search(r"\s", self.url):
       raise InputError("Endpoint.url", repr(self.url), remedy)
-    for name in ("max_tokens", "parallel", "max_requests", "retries", "max_total_tokens"):
-      value, least = getattr(self, name), 0 if name == "retries" else 1
-      if value is None and name == "max_total_tokens":
-        continue
-      if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"Endpoint.{name}", repr(value), f"Give a whole number of at least {least}.")
-    for name, least, most in (("timeout_seconds", 1e-3, 1e6), ("first_pause_seconds", 0, _LONGEST_PAUSE),
-                              ("temperature", 0, 1e3), ("max_failed", 0, 1)):
-      value = getattr(self, name)
-      if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
-        raise InputError(f"Endpoint.{name}", repr(value), f"Give a number from {least:g} to {most:g}.")
 
   def key(self) -> str | None:
     """The key. InputError if the environment has none, or one that no HTTP header can carry."""
