@@ -163,6 +163,12 @@ def load(folder: str | os.PathLike, config: ModelConfig, mesh: Mesh, dtype=np.fl
     return jax.tree_util.tree_map_with_path(leaf, weight_table(config), places, is_leaf=is_weight)
 
 
+def check_weights(folder: str | os.PathLike, config: ModelConfig) -> None:
+  """InputError for weights that `load` would refuse, by the headers of their files alone."""
+  with contextlib.ExitStack() as open_files:
+    _check_tensors(pathlib.Path(folder), config, _stored_tensors(pathlib.Path(folder), open_files))
+
+
 def _load_leaf(weight: Weight, slots: list[Slot], tensors: list, sharding: NamedSharding, dtype) -> jax.Array:
   pieces: dict[tuple, np.ndarray] = {}  # devices that hold the same piece share one buffer
 

@@ -24,6 +24,11 @@ class Weight:
   init: str | int
 
 
+def num_params(config: ModelConfig) -> int:
+  """How many numbers the weights have."""
+  return sum(math.prod(weight.shape) for weight in jax.tree.leaves(weight_table(config), is_leaf=is_weight))
+
+
 def weight_table(config: ModelConfig) -> dict:
   """The nested dict of Weight for a decoder; per-layer weights carry a leading `layers` axis.
 

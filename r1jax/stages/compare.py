@@ -14,7 +14,7 @@ from r1jax.data.prompts import check as check_source
 from r1jax.data.questions import TEST, Question
 from r1jax.data.requests import KnownPreference
 from r1jax.data.templates import Template
-from r1jax.data.tokenizer import Tokenizer
+from r1jax.data.tokenizer import Tokenizer, stop_ids
 from r1jax.errors import InputError
 from r1jax.evaluation.accuracy import mean_score
 from r1jax.evaluation.measure import accuracy, conduct, share, table
@@ -90,7 +90,8 @@ class Compare:
     self.decoding.check(f"stages.{self.name}.decoding", self.max_length, batch_parts(mesh))
 
   def check_data(self, tokenizer: Tokenizer) -> None:
-    """InputError for bad questions, or too few of them held out."""
+    """InputError for bad questions, too few of them held out, or a stop text that is not one token."""
+    stop_ids(tokenizer, self.stop)
     for benchmark in self.benchmarks:
       encode_prompts(read_all(benchmark.source), self.template, tokenizer, self.max_prompt_length)
       check_split(benchmark.source, benchmark.questions, self.split)

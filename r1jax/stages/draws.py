@@ -21,7 +21,7 @@ from r1jax.data.prompts import (
 from r1jax.data.prompts import check as check_source
 from r1jax.data.questions import Question
 from r1jax.data.templates import Template
-from r1jax.data.tokenizer import Tokenizer
+from r1jax.data.tokenizer import Tokenizer, stop_ids
 from r1jax.errors import InputError
 from r1jax.fields import Count
 from r1jax.models.config import Compute, ModelConfig
@@ -66,7 +66,8 @@ class Draws:
     self.decoding.check(f"{where}.decoding", self.max_length, batch_parts(mesh))
 
   def check_data(self, tokenizer: Tokenizer) -> list[Question]:
-    """All questions of the source; InputError for a bad file, line or prompt, or none to train on."""
+    """All questions of the source; InputError for a bad file, line, prompt or stop text, or none to train on."""
+    stop_ids(tokenizer, self.stop)
     questions = read_all(self.questions)
     encode_prompts(questions, self.template, tokenizer, self.max_prompt_length)
     check_split(self.questions)

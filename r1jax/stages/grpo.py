@@ -23,7 +23,7 @@ from r1jax.config import Schedule
 from r1jax.data.prompts import Source, check_split, draw, encode_prompts, load_questions, question_stream, read_all
 from r1jax.data.prompts import check as check_source
 from r1jax.data.templates import R1_ZERO, Template
-from r1jax.data.tokenizer import Tokenizer
+from r1jax.data.tokenizer import Tokenizer, stop_ids
 from r1jax.errors import InputError
 from r1jax.fields import Count, Name, Natural, NonNegative, Positive, Seconds
 from r1jax.losses.advantages import AdvantageKind, group_advantages
@@ -144,8 +144,9 @@ class GRPO:
                        "device: programs with collectives of two threads could wait for one another.")
 
   def check_data(self, tokenizer: Tokenizer) -> None:
-    """InputError for a bad file, line, prompt or answer, or too few held-out questions."""
+    """InputError for a bad file, line, prompt, answer or stop text, or too few held-out questions."""
     where = f"stages.{self.name}"
+    stop_ids(tokenizer, self.stop)
     questions = read_all(self.questions)
     unruled = next((q for q in questions if q.kind in GENERAL), None)
     if unruled:

@@ -1,6 +1,7 @@
 """Runs an experiment's stages in order in a run directory, and resumes one that stopped anywhere."""
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import jax.numpy as jnp
 from r1jax.config import config_hash, differences, to_json
 from r1jax.data.tokenizer import Tokenizer, named_tokenizer
 from r1jax.errors import InputError, WatchdogStop
-from r1jax.models.huggingface import config_from_folder, load
-from r1jax.models.params import init_params, shardings
+from r1jax.models.huggingface import check_weights, config_from_folder, load
+from r1jax.models.params import init_params, num_params, shardings
 from r1jax.reports.alerts import Watchdogs
 from r1jax.reports.clock import Clock
 from r1jax.reports.draw import draw_curves
@@ -20,7 +21,7 @@ from r1jax.reports.tracker import Tracker, check_tracker
 from r1jax.reports.watch import Watch, logged_alerts
 from r1jax.run_dir import RunDir, say
 from r1jax.sharding import ROLLOUT_RULES, TRAIN_RULES, make_mesh
-from r1jax.stages.context import Base, Context, Experiment, with_tokens
+from r1jax.stages.context import POLICY, REWARD_MODEL, Base, Context, Experiment, with_tokens
 from r1jax.stages.ending import Ending
 from r1jax.stages.reuse import stage_hash, take_over
 from r1jax.stages.rollout import policy_params
@@ -51,6 +52,23 @@ def _check_base(base: Base, tokenizer: Tokenizer) -> None:
       fields = differences(to_json(found), to_json(base.model))
       raise InputError(f"{base.weights}/config.json", "another architecture than the experiment's model: "
                        + "; ".join(fields), "Name the folder of the declared model.")
+    check_weights(base.weights, base.model)
+
+
+def _check_disk(experiment: Experiment, run: RunDir, todo: Sequence) -> None:
+  """InputError where the checkpoints of stages that have none yet find no room: two kept and one being written, of the
+  parameters, both moments of the optimizer and, of RL, the reference."""
+  needed = largest = 0
+  for stage in todo:
+    if stage.kind in (POLICY, REWARD_MODEL) and not run.checkpoints(stage.name).exists():
+      moments = 2 * jnp.dtype(stage.optimizer.moments).itemsize
+      each = num_params(experiment.model_of(stage)) * (4 + moments + (4 if hasattr(stage, "reference_every") else 0))
+      needed, largest = needed + 2 * each, max(largest, each)
+  there = next(path for path in (run.path.absolute(), *run.path.absolute().parents) if path.exists())
+  free = shutil.disk_usage(there).free
+  if needed + largest > free:
+    raise InputError(f"--run_dir {run.path}", f"{free / 1e9:.1f} GB are free, and the checkpoints take "
+                     f"{(needed + largest) / 1e9:.1f} GB", "Give a directory on a larger disk, or make room.")
 
 
 def claim_run_dir(experiment: Experiment, run_dir: Path) -> None:
@@ -91,6 +109,7 @@ def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = Non
     for stage in experiment.stages:
       stage.check_mesh(mesh)
       stage.check_data(tokenizer)
+    _check_disk(experiment, run, experiment.stages)
     run.begin()
     summary = _finished(run, experiment)
     for name in take_over(experiment, other, run, summary) if other else ():
