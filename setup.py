@@ -30,6 +30,9 @@ setup(
         # math-verify beside our own verdicts, and its parser, which it leaves unpinned; nltk and langdetect as in ifeval
         "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "math-verify>=0.9", "latex2sympy2_extended>=1.11",
                  "nltk>=3.9.1", "langdetect>=1.0.9"],
+        # r1jax serve: routes and streams, and the HTTP/1.1 below them. An extra: training needs neither, and what can listen
+        # on a port should be installed by choice
+        "serve": ["starlette>=1.0", "uvicorn>=0.40"],
         "ifeval": ["nltk>=3.9.1", "langdetect>=1.0.9"],  # sentences, words and languages as IFEval's own checks tell them
         "tpu": ["jax[tpu]>=0.10.2"],
         "wandb": ["wandb>=0.18"],  # run --report_to wandb

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from r1jax.cli import ask, evaluate, export
+from r1jax.cli import ask, evaluate, export, serve
 from r1jax.errors import InputError
 
 
@@ -242,6 +242,7 @@ def _parser() -> argparse.ArgumentParser:
   score.set_defaults(call=_score)
   _add_report(verbs)
   ask.add(verbs)
+  serve.add(verbs)
   export.add(verbs)
   evaluate.add(verbs)
   rewards = _add_bench(verbs)
