@@ -222,7 +222,7 @@ class Session:
     by_device = np.array_split(np.arange(len(self.sequences)), self.devices)
     kept = [[i for i in slots if self.sequences[i]] for slots in by_device]
     rows = self._fewer()
-    if max(map(len, kept)) * self.devices > rows:
+    if not rows or max(map(len, kept)) * self.devices > rows:
       return False
     self._resize(rows, kept)
     return True

@@ -1,6 +1,10 @@
 """The server process: a socket, the application, and an end that lets requests finish."""
 import asyncio
+import signal
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -32,6 +36,19 @@ class Server(uvicorn.Server):
     super().__init__(uvicorn.Config(
       make_app(service), lifespan="on", access_log=False, log_level="warning", timeout_keep_alive=KEEP_ALIVE_SECONDS,
       timeout_graceful_shutdown=int(grace) + 10, server_header=False, ws="none"))
+
+  @contextmanager
+  def capture_signals(self) -> Iterator[None]:
+    """SIGINT and SIGTERM stop the server and are done with: uvicorn's own method raises them once more at the end."""
+    if threading.current_thread() is not threading.main_thread():
+      yield  # where no signal arrives
+      return
+    before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+      yield
+    finally:
+      for number, handler in before.items():
+        signal.signal(number, handler)
 
   async def shutdown(self, sockets=None) -> None:
     self.service.stopping = True
