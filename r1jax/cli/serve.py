@@ -58,6 +58,8 @@ def _check(args) -> str | None:
     value = getattr(args, name)
     if value is not None and not value >= least:
       raise InputError(f"--{name}", value, f"It must be at least {least}.")
+  if not 0 <= args.port < 2**16:
+    raise InputError("--port", args.port, "It must be from 0 (any that is free) to 65535.")
   if args.key_variable is None:
     if args.host not in ("127.0.0.1", "localhost", "::1"):
       print(f"warning: anybody who can reach {args.host} can use this server; --key_variable NAME asks for a key",
