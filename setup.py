@@ -32,9 +32,13 @@ setup(
         "tensorboardX>=2.6",  # tensorboard logs without TensorFlow
     ],
     extras_require={
-        # math-verify beside our own verdicts, and its parser, which it leaves unpinned; nltk and langdetect as in ifeval
+        # math-verify beside our own verdicts, and its parser, which it leaves unpinned; nltk and langdetect as in ifeval;
+        # the server as in serve, and httpx2 to ask it: 200 clients at once, streams that are left half-read
         "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "math-verify>=0.9", "latex2sympy2_extended>=1.11",
-                 "nltk>=3.9.1", "langdetect>=1.0.9"],
+                 "nltk>=3.9.1", "langdetect>=1.0.9", "starlette>=1.0", "uvicorn>=0.40", "httpx2>=2.0"],
+        # r1jax serve: routes and streams, and the HTTP/1.1 below them. An extra: training needs neither, and what can listen
+        # on a port should be installed by choice
+        "serve": ["starlette>=1.0", "uvicorn>=0.40"],
         "ifeval": ["nltk>=3.9.1", "langdetect>=1.0.9"],  # sentences, words and languages as IFEval's own checks tell them
         "tpu": ["jax[tpu]>=0.10.2"],
         "wandb": ["wandb>=0.18"],  # run --report_to wandb

@@ -9,7 +9,7 @@ import time
 import traceback
 from pathlib import Path
 
-from r1jax.cli import ask, check, evaluate, export
+from r1jax.cli import ask, check, evaluate, export, serve
 from r1jax.errors import InputError, Terminated, WatchdogStop
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # how a disk says that it takes no more
@@ -285,6 +285,7 @@ def _parser() -> argparse.ArgumentParser:
   _add_report(verbs)
   check.add(verbs)
   ask.add(verbs)
+  serve.add(verbs)
   export.add(verbs)
   evaluate.add(verbs)
   rewards = _add_bench(verbs)

@@ -13,7 +13,7 @@ def add(verbs) -> None:
     "sample", help="ask a model one question or a file of them",
     description="Asks a model and prints its responses as they are sampled; several are sampled together and printed in the "
     "order of the questions. The same seed gives the same responses.")
-  _add_model(sample)
+  add_model(sample)
   sample.add_argument("question", nargs="*", metavar="QUESTION", help="what to ask; several are asked one by one")
   sample.add_argument("--questions", metavar="FILE", help="a .jsonl file of rows, or a text file with a question a line")
   sample.add_argument("--field", default="question", help="the field of the rows that is asked (default: question)")
@@ -28,7 +28,7 @@ def add(verbs) -> None:
     "chat", help="talk to a model on the terminal",
     description="Reads questions from the terminal, or a line each from a pipe, and prints the answers as they are sampled. "
     "/new forgets what was said, /quit or the end of the input ends, Ctrl-C stops an answer.")
-  _add_model(chat)
+  add_model(chat)
   chat.add_argument("--history", action=argparse.BooleanOptionalAction,
                     help="whether a model is given what was said before (default: a Hugging Face folder's is; a run's is "
                     "not, as it was trained on single questions)")
@@ -37,7 +37,8 @@ def add(verbs) -> None:
   chat.set_defaults(call=_chat)
 
 
-def _add_model(verb) -> None:
+def add_model(verb) -> None:
+  """The arguments that say which model."""
   verb.add_argument("model", metavar="MODEL", help="a Hugging Face folder, RUN (its last finished policy) or RUN:STAGE")
   verb.add_argument("--tokenizer", metavar="DIR", help="use this tokenizer instead of the one that the run names")
   verb.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights (default: float32)")

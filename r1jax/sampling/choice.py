@@ -36,6 +36,14 @@ class Sampling:
       raise InputError("sampling.temperature", self.temperature, f"Use 0 (greedy), or at least {COLDEST}.")
 
 
+class RowSampling(NamedTuple):
+  """Sampling of B rows, each by its own: temperature [B] and top_p [B], float32, as in Sampling. For rows of several people
+  in one batch; a program compiled for it serves them all."""
+
+  temperature: jax.Array
+  top_p: jax.Array
+
+
 class Table(NamedTuple):
   """What tokens are drawn from, for B rows. Token t is in block t % blocks, block m in group m % groups.
 
@@ -98,8 +106,9 @@ def largest(zero: jax.Array, bits: int, enough: Callable[[jax.Array], jax.Array]
   return jax.lax.fori_loop(0, bits, settle, zero)
 
 
-def nucleus(probs: jax.Array, top_p: float) -> jax.Array:
-  """Boolean [..., V]: the tokens with probability >= t, for the largest t at which they hold a mass of top_p."""
+def nucleus(probs: jax.Array, top_p: float | jax.Array) -> jax.Array:
+  """Boolean [..., V]: the tokens with probability >= t, for the largest t at which they hold a mass of top_p, which is one
+  for all rows or [...]."""
   def keep(low):  # as bits, floats that are not negative have the order of the floats; 2**30 is 2.0
     return probs >= jax.lax.bitcast_convert_type(low, jnp.float32)[..., None]
 
@@ -139,9 +148,26 @@ def sampled_distribution(logits: jax.Array, sampling: Sampling) -> jax.Array:
   return log_normalised(kept_scores(logits, sampling))
 
 
-def make_table(logits: jax.Array, sampling: Sampling) -> Table:
+def scores_by_row(logits: jax.Array, sampling: RowSampling) -> jax.Array:
+  """kept_scores [B, V] of each row by its own sampling; at temperature 0 the logits as they are."""
+  greedy = sampling.temperature == 0
+  scores = logits / jnp.where(greedy, 1.0, sampling.temperature)[:, None]
+  cut = (sampling.top_p < 1) & ~greedy
+
+  def kept(scores):
+    inside = nucleus(jnp.exp(log_normalised(scores)), sampling.top_p)
+    return jnp.where(inside | ~cut[:, None], scores, -jnp.inf)
+
+  # Where no row wants a nucleus, none is looked for: that takes thirty passes over the vocabulary.
+  return jax.lax.cond(jnp.any(cut), kept, lambda scores: scores, scores)
+
+
+def make_table(logits: jax.Array, sampling: Sampling | RowSampling) -> Table:
   """The Table of logits [B, V] float32; at temperature 0 that of the distribution at temperature 1."""
-  scores = logits if sampling.temperature == 0 else kept_scores(logits, sampling)
+  if isinstance(sampling, RowSampling):
+    scores = scores_by_row(logits, sampling)
+  else:
+    scores = logits if sampling.temperature == 0 else kept_scores(logits, sampling)
   highest = jnp.max(scores, axis=-1)
   blocks, groups = block_and_group_sums(jnp.exp(scores - highest[:, None]))
   return Table(scores, highest, blocks, groups, jnp.sum(groups, axis=-1))
@@ -188,13 +214,16 @@ def draw(table: Table, bits: jax.Array) -> jax.Array:
   return jnp.minimum(token, vocab - 1)
 
 
-def choose(logits: jax.Array, bits: jax.Array, sampling: Sampling) -> tuple[jax.Array, jax.Array]:
+def choose(logits: jax.Array, bits: jax.Array, sampling: Sampling | RowSampling) -> tuple[jax.Array, jax.Array]:
   """Token ids [B] int32 and their log-probs [B] float32 from logits [B, V] float32 and bits [B, WORDS] uint32.
 
   logits may be -inf for tokens that must not be drawn. Greedy reports the log-prob at temperature 1, since its own is
   always 0.
   """
   rows = make_table(logits, sampling)
-  tokens = jnp.argmax(logits, axis=-1).astype(jnp.int32) if sampling.temperature == 0 else draw(rows, bits)
+  if isinstance(sampling, RowSampling):
+    tokens = jnp.where(sampling.temperature == 0, jnp.argmax(logits, axis=-1).astype(jnp.int32), draw(rows, bits))
+  else:
+    tokens = jnp.argmax(logits, axis=-1).astype(jnp.int32) if sampling.temperature == 0 else draw(rows, bits)
   chosen = entries(rows.scores, tokens[:, None], -jnp.inf)[:, 0]
   return tokens, chosen - rows.highest - jnp.log(rows.total)

@@ -14,7 +14,7 @@ from jax.sharding import reshard
 from r1jax.models import cache as kv
 from r1jax.models.config import ModelConfig
 from r1jax.models.decode import extend, next_logits
-from r1jax.sampling.choice import WORDS, Sampling, choose
+from r1jax.sampling.choice import WORDS, RowSampling, Sampling, choose
 from r1jax.sharding import BATCH
 
 
@@ -24,7 +24,8 @@ class Slots:
 
   token: int32, the newest token of the sequence, which is not in the cache yet. length: int32, its tokens in the cache.
   sampled: int32, response tokens so far. limit: int32, most response tokens. question, sample: uint32, what its random
-  numbers are made of. live: bool, False for an empty slot.
+  numbers are made of. live: bool, False for an empty slot. sampling: each slot's own; None where all have the one that is
+  compiled in.
   """
 
   token: jax.Array
@@ -34,6 +35,7 @@ class Slots:
   question: jax.Array
   sample: jax.Array
   live: jax.Array
+  sampling: RowSampling | None = None
 
 
 @struct.dataclass
@@ -116,7 +118,7 @@ def decode_segment(weights, cache, slots: Slots, key, enough, *, config: ModelCo
   def step(c: _Carry) -> _Carry:
     hidden, recent = extend(weights, config, c.token[:, None], layers, c.recent, slots.length, c.step)
     drawn = reshard(jax.lax.dynamic_index_in_dim(bits, c.step, keepdims=False), P(BATCH, None))
-    token, logprob = choose(next_logits(weights, config, hidden), drawn, sampling)
+    token, logprob = choose(next_logits(weights, config, hidden), drawn, slots.sampling or sampling)
     out, live = c.out, ~c.out.done
     stopped = live & jnp.any(token[:, None] == stops[None], axis=1) if stop_ids else jnp.zeros_like(live)
     done = out.done | stopped | (live & (slots.sampled + c.step + 1 >= slots.limit))

@@ -6,7 +6,7 @@ samples. The order of requests, the slots and the cache change a sample by round
 repeats bit for bit.
 """
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -22,7 +22,7 @@ from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.decode import rollout_weights
 from r1jax.records import Episode, Piece, Request
 from r1jax.sampling import generate
-from r1jax.sampling.choice import Sampling
+from r1jax.sampling.choice import RowSampling, Sampling
 from r1jax.sampling.slots import DenseSlots, PagedSlots, Prefilled, Prefix, bucket
 from r1jax.sharding import batch_parts, put_batch
 
@@ -94,14 +94,20 @@ class Sampler:
     while rows % (2 * devices) == 0 and rows // 2 >= len(requests):
       rows //= 2
     longest = max((len(r.prompt) + r.max_new for r in requests), default=0)
-    session = Session(self, weights, key, rows, longest, shrinks=True)
+    session = Session(self, weights, key, rows, longest)
     session.add(requests)
     return session
 
-  def open(self, weights: dict, key: jax.Array, longest: int | None = None) -> "Session":
-    """A session that requests can join while others are being sampled. longest: most tokens of a prompt and its response
-    together, None for what the model can take."""
-    return Session(self, weights, key, self.decoding.slots, longest or self.config.max_position, shrinks=False)
+  def open(self, weights: dict, key: jax.Array, longest: int | None = None,
+           sampling_of: Callable[[Request], Sampling] | None = None) -> "Session":
+    """A session that requests can join while others are being sampled; it starts with an eighth of the slots.
+
+    longest: most tokens of a prompt and its response together, None for what the model can take. sampling_of: a request's
+    own temperature and top_p (top_k is not heeded), None for the sampler's; however they differ, one program serves all.
+    """
+    session = Session(self, weights, key, self.decoding.slots, longest or self.config.max_position, sampling_of)
+    session.begin_small()
+    return session
 
   def occupancy(self) -> float:
     """Tokens sampled over steps of slots, 0 to 1; 1 where every slot drew a token in every step."""
@@ -140,13 +146,15 @@ class _Sequence:
 class Session:
   """Requests that are being sampled together, in one thread: `add` and `cancel` them, and read `pieces`.
 
-  shrinks: go on with fewer slots as sequences end, for a closed list of requests; others may join a session that keeps all.
+  It goes on with half the slots when the sequences left fit into them, down to an eighth of `rows`, and with twice as many
+  when others wait for one.
   """
 
-  def __init__(self, sampler: Sampler, weights: dict, key: jax.Array, rows: int, longest: int, shrinks: bool):
+  def __init__(self, sampler: Sampler, weights: dict, key: jax.Array, rows: int, longest: int,
+               sampling_of: Callable[[Request], Sampling] | None = None):
     self.sampler, self.weights, self.key, self.decoding = sampler, weights, key, sampler.decoding
     self.config, self.mesh, self.devices = sampler.config, sampler.mesh, batch_parts(sampler.mesh)
-    self.longest, self.shrinks, self.most_rows, self.added = longest, shrinks, rows, 0
+    self.longest, self.sampling_of, self.most_rows, self.added = longest, sampling_of, rows, 0
     self.decoding.check("decoding", longest, self.devices)
     self.queue: deque[_Sequence] = deque()
     self.stores: list[Prefilled] = []
@@ -173,7 +181,7 @@ class Session:
     """Forgets a request, between two lists of pieces; it has no further pieces. Nothing happens if it has ended."""
     for sequence in [s for s in self.queue if s.request is request]:
       self.queue.remove(sequence)
-      self.waiting[sequence.prefix] -= 1
+      self._no_longer_waiting(sequence)
     for slot, sequence in enumerate(self.sequences):
       if sequence is not None and sequence.request is request:
         self.slots.release(slot)
@@ -184,7 +192,7 @@ class Session:
     more has been added, call it again. Call under jax.set_mesh."""
     pieces: list[Piece] = []
     while self.queue or any(self.sequences):
-      while self.shrinks and not self.queue and self._shrink():
+      while not self.queue and self._shrink():
         pass
       self._fill()
       segment, cache = self._dispatch()
@@ -212,23 +220,48 @@ class Session:
     by_device = np.array_split(np.arange(len(self.sequences)), self.devices)
     kept = [[i for i in slots if self.sequences[i]] for slots in by_device]
     rows = self._fewer()
-    if max(map(len, kept)) * self.devices > rows:
+    if not rows or max(map(len, kept)) * self.devices > rows:
       return False
-    each = rows // self.devices
-    source = np.concatenate([np.array([i - slots[0] for i in k] + [0] * (each - len(k)), np.int32)
-                             for k, slots in zip(kept, by_device, strict=True)])
+    self._resize(rows, kept)
+    return True
+
+  def _grow(self) -> bool:
+    """Goes on with twice the slots, if fewer than at most are in use and some sequence would wait for one."""
+    rows = 2 * len(self.sequences)
+    if rows > self.most_rows or len(self.queue) <= self.sequences.count(None):
+      return False
+    self._resize(rows, [[i for i in slots if self.sequences[i]]
+                        for slots in np.array_split(np.arange(len(self.sequences)), self.devices)])
+    return True
+
+  def _resize(self, rows: int, kept: list[list[int]]) -> None:
+    """Goes on with `rows` slots and the sequences in the slots `kept` of each device."""
+    each, before = rows // self.devices, len(self.sequences) // self.devices
+    source = np.concatenate([np.array([i - d * before for i in k] + [0] * (each - len(k)), np.int32)
+                             for d, k in enumerate(kept)])
     self.sequences = [s for k in kept for s in [*(self.sequences[i] for i in k), *[None] * (each - len(k))]]
     self.slots.keep(source, self._live())
-    return True
+
+  def begin_small(self) -> None:
+    """Starts with as few slots as `_shrink` would come down to; before anything is added."""
+    while self._shrink():
+      pass
+
+  def _no_longer_waiting(self, sequence: _Sequence) -> None:
+    self.waiting[sequence.prefix] -= 1
+    if not self.waiting[sequence.prefix]:
+      del self.waiting[sequence.prefix]  # or a session that is open for days would keep every prompt
 
   def _fill(self) -> None:
     """Gives free slots to sequences of the queue, and makes sure of room for a segment."""
+    while self._grow():
+      pass
     segment = self.decoding.segment
     for slot in self._free_slots():
       if not self.queue or not self.slots.assign(slot, self.queue[0].prefix, segment):
         break
       self.sequences[slot] = self.queue.popleft()
-      self.waiting[self.sequences[slot].prefix] -= 1
+      self._no_longer_waiting(self.sequences[slot])
     while refused := self.slots.reserve(self._lengths(), self._live(), segment):
       self._make_way(refused[0])
     self.slots.admit(self._prefilled)
@@ -309,7 +342,13 @@ class Session:
       token=column(lambda s: s.newest), length=self._lengths(),
       sampled=column(lambda s: s.sampled), limit=column(lambda s: s.request.max_new),
       question=column(lambda s: s.request.question_id, np.uint32), sample=column(lambda s: s.request.sample, np.uint32),
-      live=self._live())
+      live=self._live(), sampling=self._sampling(column))
+
+  def _sampling(self, column) -> RowSampling | None:
+    if self.sampling_of is None:
+      return None
+    return RowSampling(*(column(lambda s, name=name: getattr(self.sampling_of(s.request), name), np.float32)
+                         for name in RowSampling._fields))
 
   def _collect(self, segment: generate.Segment) -> list[Piece]:
     """Adds what was sampled to the sequences; their pieces, in the order of the slots."""

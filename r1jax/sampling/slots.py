@@ -87,9 +87,10 @@ class DenseSlots:
       self.layers = generate.admit_rows(self.layers, store.layers, put_batch(self.mesh, source), config=self.config)
 
   def keep(self, source: np.ndarray, live: np.ndarray) -> None:
-    """Only the sequences in rows source [B'] (counted within their device) stay, in this order; live: which of them are."""
+    """Rows source [B'] (counted within their device) of now, in this order; live: which of them hold a sequence."""
     self.rows = len(source)
-    self.layers = generate.take_rows(self.layers, put_batch(self.mesh, source), config=self.config)
+    if self.layers:
+      self.layers = generate.take_rows(self.layers, put_batch(self.mesh, source), config=self.config)
 
   def release(self, slot: int) -> None:
     """A row is free as soon as its sequence has ended."""

@@ -14,6 +14,7 @@ from tiny import eight_devices, one_device
 from r1jax.errors import InputError
 from r1jax.sampling.choice import (
   WORDS,
+  RowSampling,
   Sampling,
   block_and_group_sums,
   choose,
@@ -298,3 +299,28 @@ def test_greedy_takes_the_likeliest_and_reports_temperature_one():
 def test_wrong_settings_are_refused(values, message):
   with pytest.raises(InputError, match=message):
     Sampling(**values)
+
+
+# Rows of several people in one batch
+
+
+MIXED = [Sampling(0.0), Sampling(1.0), Sampling(0.6, 0.95), Sampling(1.4, 0.3), Sampling(0.0, 0.5), Sampling(0.7, 1e-6)]
+
+
+def by_row(samplings):
+  return RowSampling(*(np.array([getattr(s, name) for s in samplings], np.float32) for name in RowSampling._fields))
+
+
+@pytest.mark.parametrize("vocab", [64, 151])
+@pytest.mark.parametrize("kinds", [MIXED, MIXED[:2]], ids=["some cut", "none cut"])
+def test_each_row_is_chosen_as_by_its_own_sampling(vocab, kinds):
+  """On one device and on eight, against one program for each sampling."""
+  samplings = (kinds * 8)[:16]
+  logits, bits, each = random_logits(16, vocab), random_bits(16), jax.jit(choose)
+  expected = [choice(logits[i:i + 1], bits[i:i + 1], sampling) for i, sampling in enumerate(samplings)]
+  for mesh in one_device(), eight_devices():
+    with jax.set_mesh(mesh):
+      tokens, logprobs = each(*put_batch(mesh, (logits, bits, by_row(samplings))))
+      assert jax.typeof(tokens).sharding.spec == jax.typeof(logprobs).sharding.spec == P(BATCH)
+    np.testing.assert_array_equal(tokens, [token[0] for token, _ in expected])
+    np.testing.assert_allclose(logprobs, [logprob[0] for _, logprob in expected], rtol=1e-5, atol=1e-6)

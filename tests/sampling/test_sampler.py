@@ -1,7 +1,7 @@
 """The sampler against the scorer, and against itself with other slots, orders, caches and meshes."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -287,12 +287,12 @@ def test_the_margin_explains_draws_and_would_not_explain_others(warm):
 # Sessions: pieces, joining, leaving
 
 
-def session(decoding, longest=None):
+def session(decoding, longest=None, sampling_of=None):
   """An open session and what its pieces were, by (question, sample)."""
   mesh = one_device()
   sampler = Sampler(EVERYTHING, Compute(), mesh, WARM, STOPS, decoding)
   with jax.set_mesh(mesh):
-    return sampler.open(sampler.weights(random_params(EVERYTHING, mesh)), jax.random.key(0), longest)
+    return sampler.open(sampler.weights(random_params(EVERYTHING, mesh)), jax.random.key(0), longest, sampling_of)
 
 
 def read(opened, between=lambda number: None):
@@ -343,6 +343,36 @@ def test_a_cancelled_request_leaves_the_others_alone(warm, decoding):
   opened.cancel(asked[0])
   opened.add(gone)  # asked again, it is what it would have been
   assert_whole(read(opened), {name: warm[name] for name in names})
+
+
+@dataclass(frozen=True)
+class Own(Request):
+  """A request with a sampling of its own."""
+
+  sampling: Sampling
+
+
+@pytest.mark.parametrize("decoding", [
+  pytest.param(replace(SMALL, slots=4), id="dense"),
+  pytest.param(replace(SMALL, slots=4, cache_tokens=96), id="paged", marks=pytest.mark.slow)])
+def test_requests_of_different_temperatures_share_a_batch_and_a_program(decoding):
+  """The batch grows from one slot to four and shrinks again; each response is that of a run at its own temperature."""
+  kinds = (Sampling(0.0), WARM, Sampling(1.0, top_p=0.8))
+  asked = [Own(r.question_id, r.sample, r.prompt, r.max_new, kinds[i % 3]) for i, r in enumerate(requests())]
+  expected = {}
+  for kind in kinds:
+    expected |= sample([r for r in asked if r.sampling == kind], sampling=kind)[0]
+  opened, sizes = session(decoding, longest=28, sampling_of=lambda request: request.sampling), []
+  assert len(opened.sequences) == 1
+  opened.add(asked[:1])
+  found = read(opened, lambda number: (sizes.append(len(opened.sequences)), opened.add(asked[1:]) if number == 0 else None))
+  assert_whole(found, expected)
+  assert sizes[0] == 1 and max(sizes) == 4 and sizes[-1] < 4
+  assert not opened.waiting  # nothing of a prompt is kept
+  before = generate.decode_segment._cache_size()
+  opened.add([Own(1, 0, (3, 4, 5), 9, Sampling(0.31, top_p=0.77))])
+  read(opened)
+  assert generate.decode_segment._cache_size() == before
 
 
 def test_a_session_refuses_what_is_too_long_for_it_and_adds_nothing():
