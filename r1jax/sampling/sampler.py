@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from r1jax.errors import InputError
-from r1jax.fields import Count
+from r1jax.fields import Count, check_fields
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.decode import rollout_weights
 from r1jax.records import Episode, Piece, Request
@@ -49,6 +49,7 @@ class Decoding:
 
   def check(self, where: str, longest: int, devices: int = 1) -> None:
     """InputError for sizes that cannot work. longest: tokens of a prompt and its response; devices: data-parallel ones."""
+    check_fields(self, where)
     if self.slots % devices:
       raise InputError(f"{where}.slots", f"{self.slots} for {devices} data-parallel devices",
                        "Make it a multiple of mesh.replica x mesh.fsdp.")
