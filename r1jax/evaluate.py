@@ -26,7 +26,7 @@ from r1jax.evaluation.accuracy import ratio
 from r1jax.evaluation.benchmarks import JUDGED, Benchmark, judgeable, load, solutions
 from r1jax.evaluation.contamination import contaminated, texts_of, training_sets
 from r1jax.evaluation.measure import accuracy, conduct, estimated, several, share, table
-from r1jax.evaluation.outcomes import VOTING, Outcome, outcome, voted_right
+from r1jax.evaluation.outcomes import Outcome, consensus, outcome
 from r1jax.evaluation.responses import Kept, Responses
 from r1jax.evaluation.results import lm_eval_form, sanitized, write_json
 from r1jax.files import sha256_of, write_atomically
@@ -238,11 +238,7 @@ def _result(model: Model, asked: Asked, settings: Settings, responses: Responses
 def _metrics(asked: Asked, outcomes: list[Outcome], pool: VerifierPool) -> dict[str, float]:
   """pass@1, pass@k and cons@k with intervals; of instructions, the strict and loose shares of prompts and instructions."""
   right, samples = [each.right for each in outcomes], asked.samples
-  found = accuracy(right, samples) | several(right, samples)
-  if asked.benchmark.kind in VOTING and samples > 1:
-    groups = [outcomes[i:i + samples] for i in range(0, len(outcomes), samples)]
-    votes = [voted_right(q, group, pool) for q, group in zip(asked.questions, groups, strict=True)]
-    found |= {key.replace("pass_at_1", f"cons_at_{samples}"): value for key, value in accuracy(votes, 1).items()}
+  found = accuracy(right, samples) | several(right, samples) | consensus(asked.questions, outcomes, samples, pool)
   if asked.benchmark.kind == "instructions":
     found |= share("prompt_level_loose_acc", [all(loose for _, loose in o.parts) for o in outcomes], samples)
     parts = [[part for o in outcomes[i:i + samples] for part in o.parts] for i in range(0, len(outcomes), samples)]

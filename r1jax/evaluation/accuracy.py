@@ -104,24 +104,6 @@ def ratio(counted: Sequence[float], total: Sequence[float]) -> Accuracy:
   return _ratio(counted, total, samples=int(total.sum()))
 
 
-def cons_at_k(
-  answers: Sequence[Sequence[str | None]], gold: Sequence[str], equal: Callable[[str, str], bool]
-) -> Accuracy:
-  """cons@k: share of questions whose majority answer is right (appendix D.1: 64 samples for AIME 2024).
-
-  answers: per question its k extracted answers, None where there was none. gold: one a question. equal:
-  equal(answer, gold) -> bool, also used to put equal answers together before they are counted. A question
-  without any answer is wrong. Raises InputError when the two lengths differ.
-  """
-  if len(answers) != len(gold):
-    found = f"{len(answers)} questions with {len(gold)} gold answers"
-    raise InputError("cons_at_k", found, "Give one gold answer a question.")
-  votes = [majority_answer(sampled, equal) for sampled in answers]
-  right = [vote is not None and equal(vote, g) for vote, g in zip(votes, gold, strict=True)]
-  correct = _checked(np.array(right, dtype=float).reshape(-1, 1))
-  return _estimate(correct[:, 0], samples=sum(len(sampled) for sampled in answers))
-
-
 def by_level(levels: Sequence[str], correct: np.ndarray) -> dict[str, Accuracy]:
   """pass@1 of the questions of each level, in the order of the levels; questions without one ("") are left out.
 

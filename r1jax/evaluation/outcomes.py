@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from r1jax.data.questions import Question
 from r1jax.evaluation.accuracy import majority_answer
+from r1jax.evaluation.measure import accuracy
 from r1jax.verifiers.kinds import kind_of
 from r1jax.verifiers.maths import Extraction, extract_answer, verify_plain
 from r1jax.verifiers.pool import VerifierPool
@@ -19,7 +20,8 @@ from r1jax.verifiers.tags import THINK_CLOSE
 from r1jax.verifiers.verdict import SCORED, UNPARSABLE
 
 TRUNCATED = "truncated"  # a status beside those of verdicts: cut at the maximum length
-VOTING = ("maths", "choice")  # kinds whose answers can be the same without being right
+VOTING = ("maths", "choice", "logic")  # kinds whose answers can be the same without being right
+RIGHT = "right"  # how all right answers of a question vote, whatever their form
 _ANSWER_LINE = re.compile(r"^\W*answer\W*:\s*(.+?)\W*$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -84,12 +86,21 @@ def _instructions(question: Question, response: str, pool: VerifierPool) -> Outc
   return Outcome(all(strict for strict, _ in parts), next((s for s in statuses if s != SCORED), SCORED), parts=parts)
 
 
+def consensus(questions: Sequence[Question], outcomes: Sequence[Outcome], samples: int,
+              pool: VerifierPool) -> dict[str, float]:
+  """cons@k with its interval as metrics, from the outcomes of `samples` responses to each question, question by question.
+  {} for one sample, or a kind of question whose answers cannot be put together (programs)."""
+  if samples < 2 or any(question.kind not in VOTING for question in questions):
+    return {}
+  votes = [voted_right(question, outcomes[i * samples:(i + 1) * samples], pool) for i, question in enumerate(questions)]
+  return {key.replace("pass_at_1", f"cons_at_{samples}"): value for key, value in accuracy(votes, 1).items()}
+
+
 def voted_right(question: Question, outcomes: Sequence[Outcome], pool: VerifierPool) -> bool:
-  """Whether the answer that most of the samples of a question agree on is right: cons@k (R1, V2, appendix D.1). Answers
-  that are equal by the rules of the kind count together; a tie is decided by which came first."""
-  found = [each.answer and _label(question, each.answer, pool) for each in outcomes]
-  majority = majority_answer(found, lambda a, b: _equal(question, a, b, pool))
-  return majority is not None and outcomes[found.index(majority)].right
+  """Whether the answer that most of the samples of a question agree on is right: cons@k (R1, V2, appendix D.1). Right ones
+  count together, and so do wrong ones that are equal by the rules of the kind; a tie is decided by which came first."""
+  found = [(RIGHT, "") if each.right else each.answer and ("", _label(question, each.answer, pool)) for each in outcomes]
+  return majority_answer(found, lambda a, b: RIGHT not in (a[0], b[0]) and _equal(question, a[1], b[1], pool)) == (RIGHT, "")
 
 
 def _equal(question: Question, a: str, b: str, pool: VerifierPool) -> bool:

@@ -5,15 +5,16 @@ from typing import Literal
 import numpy as np
 
 from r1jax.data.questions import VALIDATION, Question
-from r1jax.evaluation.accuracy import by_level, cons_at_k
-from r1jax.evaluation.measure import accuracy, conduct, estimated
+from r1jax.evaluation.accuracy import by_level
+from r1jax.evaluation.measure import accuracy, conduct
+from r1jax.evaluation.outcomes import Outcome, consensus
 from r1jax.fields import Count
 from r1jax.rewards.language import BY_SCRIPT, language_reward
-from r1jax.rewards.rules import RuleRewards, Sample, Score
+from r1jax.rewards.rules import RuleRewards
 from r1jax.sampling.choice import Sampling
 from r1jax.stages.rollout import Policy
-from r1jax.verifiers.kinds import kind_of
-from r1jax.verifiers.maths import extract_answer, verify_plain
+from r1jax.verifiers.maths import extract_answer
+from r1jax.verifiers.verdict import SCORED
 
 
 @dataclass(frozen=True)
@@ -47,29 +48,17 @@ def evaluate(policy: Policy, params, key, questions: list[Question], held_out: H
   language = [language_reward(s.question, s.response, s.prefill, s.language) for s in samples if s.language in BY_SCRIPT]
   scores = rollout.scores()
   correct = [s.parts["accuracy"] for s in scores]
-  found = accuracy(correct, held_out.samples) | conduct(rollout.lengths, rollout.stopped, [s.status for s in scores])
+  outcomes = [Outcome(bool(right), score.status,
+                      None if s.truncated or score.status != SCORED else extract_answer(s.response, s.prefill))
+              for s, score, right in zip(samples, scores, correct, strict=True)]
+  found = (accuracy(correct, held_out.samples) | consensus(asked, outcomes, held_out.samples, rewards.pool)
+           | conduct(rollout.lengths, rollout.stopped, [s.status for s in scores]))
   levels = by_level([question.level for question in asked], np.array(correct).reshape(-1, held_out.samples))
   return {
-    **{f"eval/{name}": value for name, value in found.items()}, **consensus(asked, samples, scores, held_out.samples),
+    **{f"eval/{name}": value for name, value in found.items()},
     **{f"eval/pass_at_1/level_{level}": of.mean for level, of in levels.items()},
     "eval/questions": held_out.questions, "eval/samples": len(scores),
     "eval/format": float(np.mean([s.parts["format"] for s in scores])),
     **({"eval/language": float(np.mean(language))} if language else {}),
     "eval/max_length": max_length,
   }
-
-
-def consensus(questions: list[Question], samples: list[Sample], scores: list[Score], k: int) -> dict[str, float]:
-  """cons@k with its interval as metrics; {} for k = 1, or kinds whose answers cannot be put together (programs).
-
-  samples, scores: k of each question, one question after another. All right answers are one answer, whatever their form;
-  wrong ones are told apart by their text, or their value where they are plain numbers (ours), since asking a verifier about
-  each pair would take longer than sampling. What was cut at the maximum length does not vote.
-  """
-  if k < 2 or any(kind_of(question.kind).whole_response for question in questions):
-    return {}
-  votes = [None if sample.truncated else sample.gold if score.parts["accuracy"] else extract_answer(
-    sample.response, sample.prefill) for sample, score in zip(samples, scores, strict=True)]
-  return estimated(f"eval/cons_at_{k}", cons_at_k(
-    [votes[i * k:(i + 1) * k] for i in range(len(questions))], [question.answer for question in questions],
-    lambda a, b: a.strip() == b.strip() or bool(verify_plain(a, b))))

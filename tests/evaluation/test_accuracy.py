@@ -9,7 +9,6 @@ from scipy import stats
 from r1jax.errors import InputError
 from r1jax.evaluation.accuracy import (
   by_level,
-  cons_at_k,
   majority_answer,
   mean_score,
   pass_at_1,
@@ -115,15 +114,6 @@ def test_majority_answer(answers, expected):
   assert majority_answer(answers, same_number) == expected
 
 
-def test_cons_at_k():
-  answers = [["1", "2", "2.0"], ["3", "3", "1"], [None, None, None], ["5", "4", None]]
-  result = cons_at_k(answers, ["2", "1", "7", "5"], same_number)
-  assert (result.mean, result.questions, result.samples) == (0.5, 4, 12)
-  assert (result.low, result.high) == pytest.approx(jeffreys(2, 4), abs=0.02)
-  with pytest.raises(InputError, match="4 questions with 1 gold"):
-    cons_at_k(answers, ["2"], same_number)
-
-
 @pytest.mark.parametrize(
   "correct", [np.zeros((0, 4)), np.zeros((4, 0)), np.zeros(4), np.full((2, 2), 0.5), np.full((2, 2), np.nan)]
 )
@@ -159,16 +149,6 @@ def test_pass_at_k_against_a_product_in_numpy():
   correct = np.random.default_rng(0).random((50, 64)) < np.random.default_rng(1).random((50, 1))
   for k in (1, 2, 7, 32, 64):
     assert pass_at_k(correct, k).mean == pytest.approx(numpy_pass_at_k(correct, k), abs=1e-12)
-
-
-def test_cons_at_k_against_counting_in_numpy():
-  rng = np.random.default_rng(0)
-  answers = rng.integers(0, 4, (200, 9))
-  votes = np.array([np.bincount(row, minlength=4) for row in answers])
-  first = np.array([[list(row).index(value) if value in row else 9 for value in range(4)] for row in answers])
-  winners = np.lexsort((first, -votes), axis=1)[:, 0]  # most votes, then whoever came first
-  found = cons_at_k([[str(a) for a in row] for row in answers], ["2"] * 200, same_number)
-  assert found.mean == np.mean(winners == 2)
 
 
 def test_a_ratio_of_equal_totals_is_a_share_and_of_others_its_own():
