@@ -35,18 +35,10 @@ from r1_qwen2p5_32b import (
 )
 
 from r1jax.config import Schedule
-from r1jax.models.config import MLA, ModelConfig, MoE, RopeScaling
+from r1jax.models.config import MLA, MoE
+from r1jax.models.presets import DEEPSEEK_V3
 from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import MeshShape
-
-DEEPSEEK_V3 = ModelConfig(  # arXiv 2412.19437, section 4.2, and the hub's config.json
-  family="deepseek_v3", vocab_size=129_280, d_model=7_168, num_layers=61, num_heads=128, num_kv_heads=128, head_dim=192,
-  d_ff=18_432, max_position=163_840, rope_theta=10_000.0,
-  rope_scaling=RopeScaling("yarn", factor=40.0, original_max_position=4_096, attention_factor=1.0),
-  mla=MLA(q_lora=1_536, kv_lora=512, qk_nope=128, qk_rope=64, v_dim=128,
-          softmax_factor=1.3688879454113936**2),  # (0.1 ln 40 + 1)^2
-  moe=MoE(first_dense=3, experts=256, shared=1, top_k=8, d_ff=2_048, groups=8, kept_groups=4, route_scale=2.5))
-
 
 DECODING = Decoding(slots=128, segment=128, prefill_rows=8)  # ours: 16 sequences for the 64 chips of a data-parallel part
 

@@ -34,7 +34,8 @@ from r1jax.curation.refine import EndpointRefiner
 from r1jax.data.questions import Generated, Jsonl
 from r1jax.data.templates import R1_ZERO, Template
 from r1jax.losses.reward_model import RewardKind
-from r1jax.models.config import Compute, ModelConfig
+from r1jax.models.config import Compute
+from r1jax.models.presets import QWEN2P5_32B
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import MeshShape
@@ -49,10 +50,6 @@ from r1jax.stages.preferences import Preferences, SafetyLabels
 from r1jax.stages.reward_model import RewardModel
 from r1jax.stages.sft import SFT
 from r1jax.training.optimizer import AdamW
-
-QWEN2P5_32B = ModelConfig(  # the hub's config.json of Qwen/Qwen2.5-32B
-  family="qwen2", vocab_size=152_064, d_model=5_120, num_layers=64, num_heads=40, num_kv_heads=8,
-  head_dim=128, d_ff=27_648, max_position=131_072, rope_theta=1_000_000.0, rms_norm_eps=1e-5, qkv_bias=True)
 
 REASONING = (Jsonl("data/reasoning.jsonl", held_out=0.05), Jsonl("data/reasoning_zh.jsonl", language="zh", held_out=0.05))
 HELPFUL = Jsonl("data/helpful.jsonl", kind="helpful", held_out=0.05)

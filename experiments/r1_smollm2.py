@@ -26,7 +26,8 @@ from r1jax.data.questions import Generated, Jsonl
 from r1jax.data.requests import UNSAFE
 from r1jax.data.templates import Template
 from r1jax.losses.reward_model import RewardKind
-from r1jax.models.config import Compute, ModelConfig
+from r1jax.models.config import Compute
+from r1jax.models.presets import SMOLLM2_135M
 from r1jax.sampling.choice import Sampling
 from r1jax.stages.compare import Benchmark, Compare
 from r1jax.stages.context import EXPERIMENT, Experiment
@@ -47,9 +48,6 @@ PROMPT = Template(
   "<think> 8 - 2 = 6 </think> <answer> 6 </answer>\n"
   "Q: {question}\n", prefill="<think>")
 PLAIN = Template("Q: {question}\nA:")  # behind worked sums, a request for weapons is answered with a sum
-SMOLLM2_135M = ModelConfig(
-  family="llama", vocab_size=49_152, d_model=576, num_layers=30, num_heads=9, num_kv_heads=3, head_dim=64, d_ff=1_536,
-  max_position=8_192, rope_theta=100_000.0, rms_norm_eps=1e-5, tie_embeddings=True)  # config.json of the weights
 
 GSM8K = Jsonl("data/gsm8k/train.jsonl", answer_pattern="#### (.+)", remove_commas=True, max_rows=200)
 CMATH = Jsonl("data/cmath/test.jsonl", language="zh", max_rows=200)

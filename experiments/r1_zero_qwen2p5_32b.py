@@ -35,7 +35,8 @@ from dataclasses import replace
 from r1jax.config import Schedule
 from r1jax.data.questions import Generated, Jsonl
 from r1jax.data.templates import R1_ZERO, Template
-from r1jax.models.config import Compute, ModelConfig
+from r1jax.models.config import Compute
+from r1jax.models.presets import QWEN2P5_32B
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import MeshShape
@@ -43,12 +44,6 @@ from r1jax.stages.context import Experiment
 from r1jax.stages.evaluate import HeldOut
 from r1jax.stages.grpo import GRPO
 from r1jax.training.optimizer import AdamW
-
-# The hub's config.json of Qwen/Qwen2.5-32B; a folder that differs in any field is refused. eps is 1e-5 here,
-# unlike 1.5B and 7B.
-QWEN2P5_32B = ModelConfig(
-  family="qwen2", vocab_size=152_064, d_model=5_120, num_layers=64, num_heads=40, num_kv_heads=8,
-  head_dim=128, d_ff=27_648, max_position=131_072, rope_theta=1_000_000.0, rms_norm_eps=1e-5, qkv_bias=True)
 
 r1_zero = GRPO(
   questions=Jsonl(path="data/maths/train.jsonl", question_field="problem", held_out=0.05),

@@ -36,7 +36,8 @@ from dataclasses import replace
 from r1jax.config import Schedule
 from r1jax.data.questions import Generated, Jsonl
 from r1jax.data.templates import R1_ZERO, Template
-from r1jax.models.config import Compute, ModelConfig
+from r1jax.models.config import Compute
+from r1jax.models.presets import QWEN2P5_7B
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import MeshShape
@@ -44,12 +45,6 @@ from r1jax.stages.context import Experiment
 from r1jax.stages.evaluate import HeldOut
 from r1jax.stages.grpo import GRPO
 from r1jax.training.optimizer import AdamW
-
-# The hub's config.json of Qwen/Qwen2.5-7B, whose theta and window are not the Math bases' (from memory: no
-# paper lists them); a folder that differs in any field is refused, with the field's name.
-QWEN2P5_7B = ModelConfig(
-  family="qwen2", vocab_size=152_064, d_model=3_584, num_layers=28, num_heads=28, num_kv_heads=4,
-  head_dim=128, d_ff=18_944, max_position=131_072, rope_theta=1_000_000.0, rms_norm_eps=1e-6, qkv_bias=True)
 
 r1_zero = GRPO(
   questions=Jsonl(path="data/maths/train.jsonl", question_field="problem", held_out=0.05),

@@ -34,7 +34,8 @@ from dataclasses import replace
 from r1jax.config import Schedule
 from r1jax.data.questions import Generated, Jsonl
 from r1jax.data.templates import R1_ZERO, Template
-from r1jax.models.config import Compute, ModelConfig
+from r1jax.models.config import Compute
+from r1jax.models.presets import QWEN2P5_MATH_1P5B
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import MeshShape
@@ -42,12 +43,6 @@ from r1jax.stages.context import Experiment
 from r1jax.stages.evaluate import HeldOut
 from r1jax.stages.grpo import GRPO
 from r1jax.training.optimizer import AdamW
-
-# The hub's config.json of Qwen/Qwen2.5-Math-1.5B; a folder that differs in any field is refused.
-QWEN2P5_MATH_1P5B = ModelConfig(
-  family="qwen2", vocab_size=151_936, d_model=1_536, num_layers=28, num_heads=12, num_kv_heads=2,
-  head_dim=128, d_ff=8_960, max_position=4_096, rope_theta=10_000.0, rms_norm_eps=1e-6, qkv_bias=True,
-  tie_embeddings=True)
 
 r1_zero = GRPO(
   questions=Jsonl(path="data/gsm8k/train.jsonl", answer_pattern="#### (.+)", remove_commas=True),

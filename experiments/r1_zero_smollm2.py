@@ -19,7 +19,8 @@ import dataclasses
 from r1jax.config import Schedule
 from r1jax.data.builders import Generated
 from r1jax.data.templates import Template
-from r1jax.models.config import Compute, ModelConfig
+from r1jax.models.config import Compute
+from r1jax.models.presets import SMOLLM2_135M
 from r1jax.stages.context import Experiment
 from r1jax.stages.evaluate import HeldOut
 from r1jax.stages.grpo import GRPO
@@ -31,10 +32,6 @@ PROMPT = Template(
   "Q: Kim has 8 keys and gives away 2. How many keys does Kim have?\n"
   "<think> 8 - 2 = 6 </think> <answer> 6 </answer>\n"
   "Q: {question}\n", prefill="<think>")
-
-SMOLLM2_135M = ModelConfig(
-  family="llama", vocab_size=49_152, d_model=576, num_layers=30, num_heads=9, num_kv_heads=3, head_dim=64, d_ff=1_536,
-  max_position=8_192, rope_theta=100_000.0, rms_norm_eps=1e-5, tie_embeddings=True)  # config.json of the weights
 
 experiment = Experiment(
   name="r1_zero_smollm2",

@@ -1,12 +1,10 @@
 """The command line: one command, `r1jax` or `python -m r1jax`, a verb each."""
 import argparse
 import errno
-import importlib.util
 import json
 import os
 import sys
 import time
-import traceback
 from pathlib import Path
 
 from r1jax.cli import ask, check, evaluate, export, serve
@@ -15,54 +13,10 @@ from r1jax.errors import InputError, Terminated, WatchdogStop
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # how a disk says that it takes no more
 
 
-def load_experiment(path: str, smoke: bool, settings: list[str]):
-  """The Experiment in an experiment file (its `experiment`, or its `smoke`), with --set a.b=c applied."""
-  from r1jax.config import override
-  from r1jax.stages.context import Experiment
-
-  file = Path(path)
-  if not file.is_file():
-    raise InputError(path, "no such file", "Name an experiment file, for example experiments/r1_zero_tiny.py.")
-  spec = importlib.util.spec_from_file_location(file.stem, file)
-  if spec is None:
-    raise InputError(path, "not a Python file", "Name an experiment file, for example experiments/r1_zero_tiny.py.")
-  module = importlib.util.module_from_spec(spec)
-  sys.path.insert(0, str(file.parent.resolve()))  # as Python does for a script: an ablation imports what it changes
-  try:
-    spec.loader.exec_module(module)
-  except InputError:
-    raise
-  except SyntaxError as error:
-    raise InputError(f"{error.filename}, line {error.lineno}", error.msg, "Correct the line.") from None
-  except Exception as error:
-    here = file.resolve().parent
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent == here]  # of the user
-    place, line = (f"{frames[-1].filename}, line {frames[-1].lineno}", frames[-1].line) if frames else (path, "the file")
-    raise InputError(place, f"{type(error).__name__}: {error}", f"Correct `{line}`.") from None
-  finally:
-    sys.path.pop(0)
-  name = "smoke" if smoke else "experiment"
-  experiment = getattr(module, name, None)
-  if experiment is None:
-    raise InputError(path, f"defines no `{name}`", f"An experiment file ends with {name} = Experiment(...).")
-  if not isinstance(experiment, Experiment):
-    raise InputError(path, f"`{name}` is {experiment!r}", f"An experiment file ends with {name} = Experiment(...).")
-  for key, value in _pairs(settings):
-    experiment = override(experiment, key, value)
-  return experiment
-
-
-def _pairs(settings: list[str]) -> list[tuple[str, str]]:
-  """(field, value) of each FIELD=VALUE."""
-  for setting in settings:
-    if "=" not in setting:
-      raise InputError(f"--set {setting}", "no '='", "Write --set field.name=value.")
-  return [tuple(setting.split("=", 1)) for setting in settings]
-
-
 def _run(args) -> int:
   """1 where --seeds found a claim that does not hold, otherwise 0 or as _ended."""
   began = time.time()  # before the imports, which take seconds
+  from r1jax.experiment_file import load_experiment
   from r1jax.stages.runner import run_experiment
 
   experiment = load_experiment(args.experiment, args.smoke, args.set)
@@ -145,11 +99,11 @@ def _run_seeds(args, experiment) -> int:
 def _explain(args) -> None:
   from rich.console import Console
 
+  from r1jax.experiment_file import load_experiment, pairs, place_of
   from r1jax.explain.page import explain, show
 
   experiment = load_experiment(args.experiment, args.smoke, args.set)
-  explained = explain(experiment, Path(args.experiment), "smoke" if args.smoke else "experiment",
-                      [path for path, _ in _pairs(args.set)])
+  explained = explain(experiment, *place_of(args.experiment, args.smoke), [path for path, _ in pairs(args.set)])
   if args.json:
     print(json.dumps(explained, indent=1, ensure_ascii=False))
   else:
@@ -222,11 +176,12 @@ def _bench_work(args):
   """The bench.Work that is asked for; InputError for arguments that do not go together."""
   from r1jax import bench
   from r1jax.config import integers_of
+  from r1jax.experiment_file import load_experiment, pairs
 
   if (args.model is None) == (args.experiment is None):
     raise InputError("--model, --experiment", "neither is given" if args.model is None else "both are given", "Give one.")
   geometry = {name: getattr(args, name) for name in ("prompts", "group", "prompt_len", "completion_len")}
-  settings, stop_ids = _pairs(args.set), integers_of("--stop_ids", args.stop_ids) if args.stop_ids is not None else ()
+  settings, stop_ids = pairs(args.set), integers_of("--stop_ids", args.stop_ids) if args.stop_ids is not None else ()
   if args.model is None:
     given = [f"--{name}" for name, value in geometry.items() if value is not None]
     if given:
@@ -299,7 +254,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_experiment(verb) -> None:
   """The arguments that name an experiment."""
-  verb.add_argument("experiment", help="an experiment file, for example experiments/r1_zero_tiny.py")
+  verb.add_argument("experiment", metavar="EXPERIMENT", help="an experiment file, for example experiments/r1_zero_tiny.py; "
+                    "of a file with several, FILE:NAME, for example experiments/distill.py:qwen7b")
   verb.add_argument("--smoke", action="store_true", help="the file's smallest variant: seconds on a CPU")
   verb.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
                     help="change a field, for example stages.r1_zero.optimizer.lr=1e-6 (may be repeated)")

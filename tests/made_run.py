@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from tiny import one_device, random_params
 
-from r1jax.launch import load_experiment
+from r1jax.experiment_file import load_experiment
 from r1jax.records import TrainState
 from r1jax.stages.context import POLICY, Experiment
 from r1jax.stages.runner import claim_run_dir

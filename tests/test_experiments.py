@@ -10,10 +10,12 @@ import pathlib
 
 import jax
 import pytest
+from all_experiments import ENTRIES, FOLDER, entry_of, label
 from jax.sharding import AbstractMesh, AxisType
 
 from r1jax.errors import InputError
-from r1jax.launch import load_experiment, main
+from r1jax.experiment_file import load_experiment, place_of
+from r1jax.launch import main
 from r1jax.models.params import shardings
 from r1jax.plan import programs
 from r1jax.sharding import MESH_AXES, ROLLOUT_RULES, TRAIN_RULES, MeshShape, make_mesh
@@ -27,32 +29,45 @@ from r1jax.stages.sft import SFT
 
 LAYERS = 4
 ROOT = pathlib.Path(__file__).parent.parent
-FILES = sorted((ROOT / "experiments").glob("*.py"))
-DECLARED = ROOT / "experiments" / "r1_zero_qwen2p5_math_1p5b.py"
+DECLARED = FOLDER / "r1_zero_qwen2p5_math_1p5b.py"
 
-each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+each_experiment = pytest.mark.parametrize("entry", ENTRIES, ids=label)
 
 
-def declared(file):
-  """The experiment of a file, with a name for the weights where the user must give one."""
-  experiment = load_experiment(str(file), smoke=False, settings=[])
+def declared(entry):
+  """An experiment, with a name for the weights where the user must give one."""
+  experiment = load_experiment(entry)
   return dataclasses.replace(experiment, weights="DIR") if experiment.weights == "" else experiment
 
 
 # What is declared can work
 
 
-@each_file
-def test_says_what_it_claims_and_what_it_costs(file):
+@each_experiment
+def test_says_what_it_claims_and_what_it_costs(entry):
+  file, name = place_of(entry)
   module_docstring = file.read_text(encoding="utf-8").split('"""')[1]
   for word in ("Claim", f"python -m r1jax run experiments/{file.name}", "Expected"):
     assert word in module_docstring
-  assert load_experiment(str(file), smoke=False, settings=[]).name == file.stem
+  # Its run directory is named after it, and is nobody else's.
+  assert load_experiment(entry).name == (file.stem if name == "experiment" else f"{file.stem}_{name}")
 
 
-@each_file
-def test_is_a_geometry_that_its_own_slice_can_hold(file):
-  experiment = declared(file)
+def test_an_experiment_of_several_in_a_file_goes_by_its_name(tmp_path):
+  assert load_experiment(entry_of("distill:qwen7b"), smoke=True).name == "distill_qwen7b_smoke"
+  assert load_experiment(entry_of("distill:llama8b"), settings=["seed=3"]).seed == 3
+  with pytest.raises(InputError, match="defines no `experiment`.*distill.py:qwen1p5b, .*distill.py:llama70b") as error:
+    load_experiment(FOLDER / "distill.py")
+  assert "smoke" not in str(error.value)
+  with pytest.raises(InputError, match="defines no `qwen8b`"):
+    load_experiment(entry_of("distill:qwen8b"))
+  with pytest.raises(InputError, match="no such file"):
+    load_experiment(tmp_path / "gone.py:one")
+
+
+@each_experiment
+def test_is_a_geometry_that_its_own_slice_can_hold(entry):
+  experiment = declared(entry)
   experiment.check()
   shape = experiment.mesh
   sizes = shape.resolve(1) if shape.fsdp == -1 else dataclasses.astuple(shape)
@@ -91,18 +106,18 @@ def lowered_once(monkeypatch):
     monkeypatch.setattr(module, "sampler_programs", once)
 
 
-@each_file
-def test_every_program_lowers_on_eight_devices(file, lowered_once):
-  experiment = declared(file)
+@each_experiment
+def test_every_program_lowers_on_eight_devices(entry, lowered_once):
+  experiment = declared(entry)
   stages = tuple(dataclasses.replace(stage, start=dataclasses.replace(stage.start, model=cut(stage.start.model)))
                  if isinstance(stage.start, Base) else stage for stage in experiment.stages)
   check_programs(dataclasses.replace(experiment, model=cut(experiment.model), stages=stages))
 
 
 @pytest.mark.slow
-@each_file
-def test_every_program_lowers_with_all_its_layers(file, lowered_once):
-  check_programs(declared(file))
+@each_experiment
+def test_every_program_lowers_with_all_its_layers(entry, lowered_once):
+  check_programs(declared(entry))
 
 
 def check_programs(experiment):
@@ -130,7 +145,7 @@ def check_programs(experiment):
 
 def test_the_32b_uses_the_papers_numbers():
   # R1, arXiv 2501.12948v2, appendix B.4.1, and Nature, Methods, training details.
-  (stage,) = declared(ROOT / "experiments" / "r1_zero_qwen2p5_32b.py").stages
+  (stage,) = declared(entry_of("r1_zero_qwen2p5_32b")).stages
   assert (stage.optimizer.lr, stage.kl_coef, stage.sampling.temperature) == (2e-6, 0.001, 1.0)
   assert (stage.questions_per_step, stage.group_size, stage.minibatches) == (32, 16, 16)
   assert stage.questions_per_step * stage.group_size * stage.minibatches == 8192
@@ -212,7 +227,7 @@ def file_of_questions(tmp_path):
   experiment, questions = tmp_path / "experiment.py", tmp_path / "questions.jsonl"
   experiment.write_text(
     f"from dataclasses import replace\nfrom r1jax.data.questions import Jsonl\n"
-    f"from r1jax.launch import load_experiment\n"
+    f"from r1jax.experiment_file import load_experiment\n"
     f"smoke = load_experiment({str(DECLARED)!r}, True, [])\n"
     f"(stage,) = smoke.stages\n"
     f"smoke = replace(smoke, stages=(replace(stage, questions=Jsonl(path={str(questions)!r})),))\n",

@@ -36,9 +36,10 @@ STANDS_ON = {
   "serving": ["hub", "sampling"],
   "server": ["serving"],
   "cli": ["serving", "server", "evaluate", "run_dir"],
+  "experiment_file": ["stages"],
   "explain": ["stages"],
   "seeds": ["stages"],
-  "launch": ["stages", "bench", "cli", "explain", "seeds"],
+  "launch": ["stages", "bench", "cli", "experiment_file", "explain", "seeds"],
   "__main__": ["launch"],
   "__init__": [],
   "experiments": ["stages"],
@@ -116,7 +117,7 @@ def test_imports_run_one_way():
 
 def test_only_the_command_line_its_verbs_and_experiments_see_the_stages():
   assert {folder for folder in STANDS_ON if "stages" in allowed(folder)} == {
-    "stages", "bench", "explain", "seeds", "launch", "__main__", "experiments"}
+    "stages", "bench", "experiment_file", "explain", "seeds", "launch", "__main__", "experiments"}
 
 
 @pytest.mark.parametrize(("folder", "line"), [

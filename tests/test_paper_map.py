@@ -5,9 +5,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from all_experiments import entry_of
 
 from r1jax.config import Schedule
-from r1jax.launch import load_experiment
+from r1jax.experiment_file import load_experiment
 
 ROOT = Path(__file__).parent.parent
 MAP = ROOT / "experiments" / "paper_map.md"
@@ -33,7 +34,7 @@ def value_of(number: str) -> float:
 
 @cache
 def experiment(name: str):
-  return load_experiment(str(ROOT / "experiments" / f"{name}.py"), smoke=False, settings=[])
+  return load_experiment(entry_of(name))
 
 
 def field(config, path: str):

@@ -9,7 +9,8 @@ import pytest
 from r1jax import seeds
 from r1jax.errors import InputError
 from r1jax.evaluation.claims import Claim
-from r1jax.launch import load_experiment, main
+from r1jax.experiment_file import load_experiment
+from r1jax.launch import main
 
 FILE = str(Path(__file__).parent.parent / "experiments" / "r1_zero_tiny.py")
 CLAIM = Claim("RL learns", "r1_zero eval/pass_at_1", "r1_zero.before eval/pass_at_1", by=0.5)

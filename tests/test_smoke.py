@@ -2,24 +2,22 @@
 
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
+from all_experiments import ENTRIES, entry_of, label
 
-from r1jax.launch import load_experiment
+from r1jax.experiment_file import load_experiment
 from r1jax.stages.grpo import GRPO
 from r1jax.stages.sft import SFT
 
-ROOT = pathlib.Path(__file__).parent.parent / "experiments"
-FILES = sorted(ROOT.glob("*.py"))
 # One device's worth of XLA optimisation buys nothing in a program that runs twice.
 QUICK_COMPILES = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 # Slow ones, and the one that stands in for each: with the same stages at another size, in another family or but for a field.
 ALIKE = {
-  "distill_qwen7b": "distill_qwen1p5b", "distill_qwen14b": "distill_qwen1p5b", "distill_qwen32b": "distill_qwen1p5b",
-  "distill_llama8b": "distill_qwen1p5b", "distill_llama70b": "distill_qwen1p5b",
+  **dict.fromkeys((f"distill:{student}" for student in ("qwen7b", "qwen14b", "qwen32b", "llama8b", "llama70b")),
+                  "distill:qwen1p5b"),
   "r1_zero_qwen2p5_math_1p5b": "r1_qwen2p5_32b", "r1_zero_qwen2p5_7b": "r1_qwen2p5_32b",
   "r1_zero_qwen2p5_32b": "r1_qwen2p5_32b", "r1_zero_smollm2": "r1_smollm2",
   **dict.fromkeys(("ablate_language_reward", "ablate_model_reward_all_steps", "ablate_clip", "ablate_group_size",
@@ -28,7 +26,7 @@ ODD_SLOTS = 33  # never halved, so that one decode program is compiled instead o
 
 
 def smoke_variant(name: str):
-  return load_experiment(str(ROOT / f"{name}.py"), smoke=True, settings=[])
+  return load_experiment(entry_of(name), smoke=True)
 
 
 @pytest.mark.parametrize(("name", "like"), ALIKE.items())
@@ -38,12 +36,12 @@ def test_a_smoke_variant_that_is_slow_can_work_and_is_like_one_that_runs(name, l
   assert like not in ALIKE and {type(s) for s in experiment.stages} <= {type(s) for s in smoke_variant(like).stages}
 
 
-@pytest.mark.parametrize("file", [
-  pytest.param(file, id=file.stem, marks=[pytest.mark.slow] if file.stem in ALIKE else []) for file in FILES])
-def test_the_smoke_variant_runs(file, tmp_path):
-  experiment = load_experiment(str(file), smoke=True, settings=[])
+@pytest.mark.parametrize("entry", [
+  pytest.param(entry, id=label(entry), marks=[pytest.mark.slow] if label(entry) in ALIKE else []) for entry in ENTRIES])
+def test_the_smoke_variant_runs(entry, tmp_path):
+  experiment = load_experiment(entry, smoke=True)
   run_dir = tmp_path / "run"
-  command = [sys.executable, "-m", "r1jax", "run", str(file), "--smoke", "--run_dir", str(run_dir)]
+  command = [sys.executable, "-m", "r1jax", "run", entry, "--smoke", "--run_dir", str(run_dir)]
   for stage in experiment.stages:
     if hasattr(stage, "decoding"):
       command += ["--set", f"stages.{stage.name}.decoding.slots={ODD_SLOTS}"]

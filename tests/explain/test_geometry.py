@@ -3,21 +3,21 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from all_experiments import ENTRIES, entry_of, label
 
 from r1jax.config import Schedule
+from r1jax.experiment_file import load_experiment
 from r1jax.explain.geometry import account, changes_of, reference_steps, rollout_starts
-from r1jax.launch import load_experiment
 from r1jax.models.params import count_params
 from r1jax.sharding import MeshShape
 from r1jax.stages.context import Experiment
 from r1jax.stages.grpo import GRPO, OldLogprobs
 
-ROOT = Path(__file__).parents[2]
-FILES = [*sorted((ROOT / "experiments").glob("*.py")), *sorted((ROOT / "tests" / "stages").glob("small_[rp]*.py"))]
+SMALL = [str(file) for file in sorted((Path(__file__).parents[1] / "stages").glob("small_[rp]*.py"))]
 
 
 def experiment_of(name: str) -> Experiment:
-  return load_experiment(str(ROOT / "experiments" / f"{name}.py"), smoke=False, settings=[])
+  return load_experiment(entry_of(name))
 
 
 def test_r1_zeros_geometry_is_the_papers():
@@ -111,11 +111,11 @@ def test_the_learning_rate_in_words():
 
 
 @pytest.mark.parametrize("smoke", [False, True], ids=["whole", "smoke"])
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_every_stage_has_an_account(file, smoke):
-  if smoke and file.stem == "small_pipeline":
+@pytest.mark.parametrize("entry", [*ENTRIES, *SMALL], ids=label)
+def test_every_stage_has_an_account(entry, smoke):
+  if smoke and label(entry) == "small_pipeline":
     pytest.skip("has none")
-  experiment = load_experiment(str(file), smoke, [])
+  experiment = load_experiment(entry, smoke)
   for stage in experiment.stages:
     said = account(stage, experiment)
     assert said.geometry and said.cost["FLOPs"] > 0

@@ -4,26 +4,24 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from all_experiments import ENTRIES, FOLDER, entry_of, label
 
 from r1jax.config import Schedule
+from r1jax.experiment_file import load_experiment, place_of
 from r1jax.explain.sources import GIVEN, MODEL, OURS, PAPER, classify, fields_of
-from r1jax.launch import load_experiment
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted((ROOT / "experiments").glob("*.py"))
 
 
 @cache
 def fields(name: str, smoke: bool = False, settings: tuple[str, ...] = ()) -> dict:
-  file = ROOT / "experiments" / f"{name}.py"
-  experiment = load_experiment(str(file), smoke, list(settings))
-  return {f.path: f for f in fields_of(experiment, file, "smoke" if smoke else "experiment",
-                                       [s.split("=")[0] for s in settings])}
+  experiment = load_experiment(entry_of(name), smoke, settings)
+  return {f.path: f for f in fields_of(experiment, *place_of(entry_of(name), smoke), [s.split("=")[0] for s in settings])}
 
 
 def carried() -> list[tuple[str, str]]:
   """(experiment, path) of each field that experiments/paper_map.md says a number of the papers is in."""
-  lines = (ROOT / "experiments" / "paper_map.md").read_text(encoding="utf-8").splitlines()
+  lines = (FOLDER / "paper_map.md").read_text(encoding="utf-8").splitlines()
   rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
   found = [(row[3], row[4]) for row in rows if len(row) == 5 and re.fullmatch(r"stages\.[\w.]+", row[4])]
   return sorted(set(found))
@@ -40,15 +38,15 @@ def test_a_number_of_the_papers_map_is_the_papers(name, path):
 
 
 @pytest.mark.parametrize("smoke", [False, True], ids=["whole", "smoke"])
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_every_field_has_a_place_that_names_it(file, smoke):
-  found = fields(file.stem, smoke)
+@pytest.mark.parametrize("name", map(label, ENTRIES))
+def test_every_field_has_a_place_that_names_it(name, smoke):
+  found = fields(name, smoke)
   assert len(found) > 40
   set_in = [f for f in found.values() if re.search(r"\.py:\d+$", f.where)]
   assert len(set_in) > 10
   for field in set_in:
     name, line = field.where.split(":")
-    file = ROOT / name if name.startswith("r1jax/") else ROOT / "experiments" / name
+    file = ROOT / name if name.startswith("r1jax/") else FOLDER / name
     text = file.read_text(encoding="utf-8").splitlines()[int(line) - 1]
     last = field.path.split(".")[-1]
     # by its name, or by position: documents=Corpus(WORLD), Generated("sums"), Rows("rejection")
@@ -104,7 +102,7 @@ def test_comments_are_read_as_they_are_meant(name, why, source):
 
 
 def test_values_are_those_of_the_experiment():
-  experiment = load_experiment(str(ROOT / "experiments" / "r1_tiny.py"), False, [])
+  experiment = load_experiment(FOLDER / "r1_tiny.py")
   found = fields("r1_tiny")
   for stage in experiment.stages:
     assert found[f"stages.{stage.name}.name"].value == stage.name

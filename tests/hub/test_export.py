@@ -13,9 +13,10 @@ from tiny import one_device
 
 from r1jax.data.templates import Template
 from r1jax.errors import InputError
+from r1jax.experiment_file import load_experiment
 from r1jax.hub import load
 from r1jax.hub.export import export
-from r1jax.launch import load_experiment, main
+from r1jax.launch import main
 from r1jax.models import huggingface
 from r1jax.sampling.choice import Sampling
 from r1jax.serving import sample

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from all_experiments import ENTRIES, label
 from made_run import experiment_of, make_run
 from tiny import FAMILIES, one_device, random_params
 
@@ -15,14 +16,13 @@ import r1jax.stages
 from r1jax.config import from_json, to_json
 from r1jax.data.tokenizer import word_level_tokenizer
 from r1jax.errors import InputError
+from r1jax.experiment_file import load_experiment
 from r1jax.hub import load
 from r1jax.hub.runs import POLICY_STAGES, _base, find_stage, source_of
-from r1jax.launch import load_experiment
 from r1jax.models.huggingface import export
 from r1jax.stages.context import POLICY, Base
 
 SMALL, PIPELINE = experiment_of("small_run"), experiment_of("small_pipeline")
-EXPERIMENTS = sorted(Path(__file__).parents[2].glob("experiments/*.py"))
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +90,9 @@ def test_every_stage_that_trains_a_policy_is_known_and_no_other():
   assert len(kinds) > 5
 
 
-@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
-def test_models_are_those_that_the_experiment_says(file):
-  experiment = load_experiment(str(file), smoke=False, settings=[])
+@pytest.mark.parametrize("entry", ENTRIES, ids=label)
+def test_models_are_those_that_the_experiment_says(entry):
+  experiment = load_experiment(entry)
   config = json.loads(json.dumps(to_json(experiment)))
   for stage, values in zip(experiment.stages, config["stages"], strict=True):
     if stage.kind == POLICY:

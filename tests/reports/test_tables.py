@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from r1jax.config import to_json
-from r1jax.launch import load_experiment
+from r1jax.experiment_file import load_experiment
 from r1jax.reports.measures import add_measures, length_changes, reference_replacements, word_table
 from r1jax.reports.run import Run, read_run
 from r1jax.reports.tables import (

@@ -10,8 +10,8 @@ from made_run import make_run
 from tiny import one_device, quick_compiles
 
 from r1jax.errors import InputError
+from r1jax.experiment_file import load_experiment
 from r1jax.hub import load
-from r1jax.launch import load_experiment
 from r1jax.records import Request
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding, Sampler
