@@ -81,7 +81,7 @@ class KnownPairJudge:
       raise InputError("KnownPairJudge.barely, clearly", (self.barely, self.clearly), "Use 0 <= barely <= clearly.")
 
   def connect(self, folder: Path):
-    """Needs no folder."""
+    """A rule in this process: nothing is kept in `folder`."""
     del folder
     return nullcontext(lambda comparisons: [self.verdict(c) for c in comparisons])
 
@@ -106,7 +106,7 @@ class KnownSafetyJudge:
   noise: float = 0.02
 
   def connect(self, folder: Path):
-    """Needs no folder."""
+    """A rule in this process: nothing is kept in `folder`."""
     del folder
     return nullcontext(lambda items: [self.safe(question, response) for question, response in items])
 
@@ -126,7 +126,7 @@ class TidinessJudge:
   margin: float = 0.05
 
   def connect(self, folder: Path):
-    """Needs no folder."""
+    """A rule in this process: nothing is kept in `folder`."""
     del folder
     return nullcontext(lambda comparisons: [self.verdict(c.a, c.b) for c in comparisons])
 
@@ -147,7 +147,7 @@ class WordListJudge:
   unsafe: tuple[str, ...]
 
   def connect(self, folder: Path):
-    """Needs no folder."""
+    """A rule in this process: nothing is kept in `folder`."""
     del folder
     listed = frozenset(word.lower() for word in self.unsafe)
     return nullcontext(lambda items: [listed.isdisjoint(words(response)) for _, response in items])

@@ -41,7 +41,7 @@ class RuleRefiner:
           raise InputError("RuleRefiner.glossary", f"{pair[side]!r} has two translations", "Give one.")
 
   def connect(self, folder: Path) -> AbstractContextManager[Refine]:
-    """Needs no folder."""
+    """A rule in this process: nothing is kept in `folder`."""
     del folder
     return nullcontext(lambda items: [self.refined(question, response) for question, response in items])
 

@@ -97,7 +97,7 @@ class _QuestionsBuilder(tfds.core.GeneratorBasedBuilder):
     """Nothing is downloaded, so TFDS need not print that it is of unknown size."""
 
   def _log_download_done(self) -> None:
-    """As above."""
+    """Nor that it is done."""
 
 
 class LocalQuestions(_QuestionsBuilder):

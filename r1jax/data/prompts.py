@@ -59,7 +59,7 @@ class Joined(Sequence[Question]):
     return self._sets[which][i]
 
 
-def check(source: Source) -> None:
+def check_source(source: Source) -> None:
   """Checks the fields of a source without opening its file or building anything.
 
   Raises:
@@ -71,7 +71,7 @@ def check(source: Source) -> None:
     _check_generated(source)
   elif isinstance(source, tuple) and source:
     for part in source:
-      check(part)
+      check_source(part)
   else:
     raise InputError("source of questions", repr(source), "Give a Jsonl, a Generated, or a tuple of them")
 
@@ -95,7 +95,7 @@ def load_questions(source: Source, split: str, data_dir: str | os.PathLike[str])
   Raises:
     InputError: a bad field, file or line, or a split that is empty.
   """
-  check(source)
+  check_source(source)
   if isinstance(source, tuple):
     return Joined([load_questions(part, split, data_dir) for part in source])
   if split not in (*JOINT, TRAIN, VALIDATION, TEST):

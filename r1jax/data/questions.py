@@ -97,7 +97,7 @@ class Generated:
     try:
       frozen = tuple(sorted((name, _frozen(value)) for name, value in pairs))
     except (TypeError, ValueError):
-      return  # not pairs at all: prompts.check says so, with the name of the field
+      return  # not pairs at all: prompts.check_source says so, with the name of the field
     object.__setattr__(self, "parameters", frozen)
 
 

@@ -86,7 +86,7 @@ class ModelConfig:
   qk_norm: bool = False  # Qwen3: RMSNorm over head_dim of queries and keys, before the rotation
   tie_embeddings: bool = False
   # Ids from num_tokens on have no token in the tokenizer (padded rows of the vocabulary): their probability is 0 in sampler,
-  # scorer, teacher and update. None: every id has one.
+  # log-probs, teacher and update. None: every id has one.
   num_tokens: Count | None = None
   mla: MLA | None = None  # DeepSeek-V3
   moe: MoE | None = None  # DeepSeek-V3

@@ -9,8 +9,7 @@ import numpy as np
 from annotated_types import Ge, MinLen
 
 from r1jax.curation.datasets import folder
-from r1jax.data.prompts import Source, check_split, encode_prompts, load_questions, read_all
-from r1jax.data.prompts import check as check_source
+from r1jax.data.prompts import Source, check_source, check_split, encode_prompts, load_questions, read_all
 from r1jax.data.questions import TEST, Question
 from r1jax.data.requests import KnownPreference
 from r1jax.data.templates import Template

@@ -41,13 +41,13 @@ class Stage(Protocol):
     """Names of the stages that it reads, beside the one that it starts from."""
 
   def check(self, experiment: "Experiment") -> None:
-    """InputError for whatever cannot work, before anything is read or compiled."""
+    """InputError for a field that cannot work, before anything is read or compiled."""
 
   def check_mesh(self, mesh: Mesh) -> None:
     """InputError if a batch cannot be split over the mesh."""
 
   def check_data(self, tokenizer: Tokenizer) -> None:
-    """InputError for whatever the stage's data has wrong; reads, writes nothing."""
+    """InputError for any problem in the stage's data; reads it, and writes nothing."""
 
   def run(self, context: "Context") -> dict:
     """Runs or resumes the stage; {"steps", "before", "after"} for summary.json."""
@@ -80,7 +80,7 @@ class Experiment:
   claims: tuple[Claim, ...] = ()
 
   def stage(self, name: str) -> Stage:
-    """The stage of a name."""
+    """The stage that is called `name`; StopIteration where there is none."""
     return next(stage for stage in self.stages if stage.name == name)
 
   def source_of(self, stage: Stage) -> str | Base:

@@ -15,8 +15,7 @@ from r1jax.curation.filters import LANGUAGE, Filters
 from r1jax.curation.judges import AnswerJudge
 from r1jax.curation.overlap import NGrams, deduplicate
 from r1jax.curation.refine import Refiner
-from r1jax.data.prompts import Source, load_questions, read_all
-from r1jax.data.prompts import check as check_source
+from r1jax.data.prompts import Source, check_source, load_questions, read_all
 from r1jax.data.questions import Question
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError

@@ -10,6 +10,7 @@ from r1jax.curation.datasets import Row, Units
 from r1jax.curation.datasets import folder as datasets_folder
 from r1jax.data.prompts import (
   Source,
+  check_source,
   check_split,
   draw,
   encode_prompts,
@@ -18,7 +19,6 @@ from r1jax.data.prompts import (
   read_all,
   whole_response,
 )
-from r1jax.data.prompts import check as check_source
 from r1jax.data.questions import Question
 from r1jax.data.templates import Template
 from r1jax.data.tokenizer import Tokenizer, stop_ids

@@ -6,8 +6,7 @@ import jax
 import numpy as np
 
 from r1jax.config import Schedule
-from r1jax.data.prompts import Source
-from r1jax.data.prompts import check as check_source
+from r1jax.data.prompts import Source, check_source
 from r1jax.data.questions import Question
 from r1jax.data.requests import HELPFUL, SAFETY, KnownPreference
 from r1jax.errors import InputError

@@ -20,8 +20,16 @@ import numpy as np
 from annotated_types import Ge, MinLen
 
 from r1jax.config import Schedule
-from r1jax.data.prompts import Source, check_split, draw, encode_prompts, load_questions, question_stream, read_all
-from r1jax.data.prompts import check as check_source
+from r1jax.data.prompts import (
+  Source,
+  check_source,
+  check_split,
+  draw,
+  encode_prompts,
+  load_questions,
+  question_stream,
+  read_all,
+)
 from r1jax.data.templates import R1_ZERO, Template
 from r1jax.data.tokenizer import Tokenizer, stop_ids
 from r1jax.errors import InputError
@@ -328,10 +336,10 @@ class _Loop:
   def logprobs(self, params, minibatches: list[Packed]) -> list[list[np.ndarray]]:
     """Of each minibatch its arrays [rows, T], under `params` at the sampling temperature."""
     policy = self.policy
-    score = partial(logprobs, params, config=policy.config, compute=policy.compute,
-                    temperature=self.stage.sampling.temperature)
-    return jax.device_get([[score(*put_batch(policy.mesh, (m.tokens, m.positions, m.segment_ids)))
-                            for m in packed.microbatches] for packed in minibatches])
+    of_rows = partial(logprobs, params, config=policy.config, compute=policy.compute,
+                      temperature=self.stage.sampling.temperature)
+    return jax.device_get([[of_rows(*put_batch(policy.mesh, (m.tokens, m.positions, m.segment_ids)))
+                              for m in packed.microbatches] for packed in minibatches])
 
   def old_logprobs(self, params, minibatches: list[Packed], rollout: Rollout, stale: bool) -> list[list[np.ndarray]] | None:
     """The trainer's own, by the policy that sampled; None where the update computes them itself: when it is the rollout's

@@ -43,7 +43,7 @@ class Preferences:
   kind = DATA
 
   def inputs(self) -> tuple[str, ...]:
-    """No other stage."""
+    """None: it reads the stage that it starts from alone."""
     return ()
 
   def check(self, experiment: Experiment) -> None:
@@ -144,7 +144,7 @@ class SafetyLabels:
   kind = DATA
 
   def inputs(self) -> tuple[str, ...]:
-    """No other stage."""
+    """None: it reads the stage that it starts from alone."""
     return ()
 
   def check(self, experiment: Experiment) -> None:

@@ -51,9 +51,9 @@ def topk_logprobs(params, config: ModelConfig, compute: Compute, tokens, positio
 
   def block(hidden):
     # The largest of a vocabulary that is split over devices are found only with all of it in one place.
-    scores = jax.sharding.reshard(logits(hidden, head, config.num_tokens), jax.P(BATCH, None, None))
-    top, ids = jax.lax.top_k(scores, k)
-    return ids, top - jax.nn.logsumexp(scores, axis=-1, keepdims=True)
+    all_logits = jax.sharding.reshard(logits(hidden, head, config.num_tokens), jax.P(BATCH, None, None))
+    top, ids = jax.lax.top_k(all_logits, k)
+    return ids, top - jax.nn.logsumexp(all_logits, axis=-1, keepdims=True)
 
   return _in_chunks(block, compute.logprob_chunk, hidden)
 
@@ -70,20 +70,20 @@ def logprobs_at(params, config: ModelConfig, compute: Compute, tokens, positions
 
   @jax.checkpoint
   def block(hidden, targets, ids):
-    scores = logits(hidden, head, config.num_tokens)
-    norm = jax.nn.logsumexp(scores, axis=-1)
-    vocabulary = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 2, out_sharding=jax.typeof(scores).sharding)
+    all_logits = logits(hidden, head, config.num_tokens)
+    norm = jax.nn.logsumexp(all_logits, axis=-1)
+    vocabulary = jax.lax.broadcasted_iota(jnp.int32, all_logits.shape, 2, out_sharding=jax.typeof(all_logits).sharding)
 
     # Masked sums instead of a gather, as in logprobs.py, and one id at a time: masks of all k would be k times the logits.
     @jax.checkpoint
-    def score_of(id):
-      return jnp.sum(jnp.where(vocabulary == id[:, :, None], scores, 0.0), axis=-1)
+    def logit_of(id):
+      return jnp.sum(jnp.where(vocabulary == id[:, :, None], all_logits, 0.0), axis=-1)
 
     each = jnp.moveaxis(ids, 2, 0)
     covered, _ = jax.lax.scan(lambda mask, id: (mask | (vocabulary == id[:, :, None]), None), vocabulary < 0, each)
-    _, found = jax.lax.scan(lambda _, id: (None, score_of(id)), None, each)
-    others = jax.nn.logsumexp(jnp.where(covered, MASKED, scores), axis=-1)
-    return score_of(targets) - norm, jnp.moveaxis(found, 0, 2) - norm[:, :, None], others - norm
+    _, found = jax.lax.scan(lambda _, id: (None, logit_of(id)), None, each)
+    others = jax.nn.logsumexp(jnp.where(covered, MASKED, all_logits), axis=-1)
+    return logit_of(targets) - norm, jnp.moveaxis(found, 0, 2) - norm[:, :, None], others - norm
 
   # Slot t's hidden state is about the token of slot t + 1; the last slot's is about none.
   following = (jnp.roll(x, -1, axis=1) for x in (tokens, ids))

@@ -18,16 +18,16 @@ def _logprobs(hidden, head, targets, how):
   return _forward(hidden, head, targets, how)[0]
 
 
-def _scores(hidden, head, how):
+def _tempered_logits(hidden, head, how):
   """Logits [P, c, V] float32 at the temperature, of a chunk of hidden states [P, c, D]."""
   temperature, num_tokens, *_ = how
   return logits(hidden, head, num_tokens) / temperature
 
 
-def _hits(scores, targets):
+def _hits(tempered, targets):
   """[P, c, V] bool: where the target is. For masked sums instead of gathers: they run on a vocabulary that is split over
   devices without collecting it."""
-  ids = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 2, out_sharding=jax.typeof(scores).sharding)
+  ids = jax.lax.broadcasted_iota(jnp.int32, tempered.shape, 2, out_sharding=jax.typeof(tempered).sharding)
   return ids == targets[:, :, None]
 
 
@@ -42,10 +42,10 @@ def _forward(hidden, head, targets, how):
 
   def block(_, chunked):
     hidden, targets = chunked
-    scores = _scores(hidden, used, how)
-    norm = jax.nn.logsumexp(scores, axis=-1)
-    chosen = jnp.sum(jnp.where(_hits(scores, targets), scores, 0.0), axis=-1)
-    entropy = norm - jnp.sum(jnp.exp(scores - norm[:, :, None]) * scores, axis=-1) if with_entropy else None
+    tempered = _tempered_logits(hidden, used, how)
+    norm = jax.nn.logsumexp(tempered, axis=-1)
+    chosen = jnp.sum(jnp.where(_hits(tempered, targets), tempered, 0.0), axis=-1)
+    entropy = norm - jnp.sum(jnp.exp(tempered - norm[:, :, None]) * tempered, axis=-1) if with_entropy else None
     return None, (chosen - norm, entropy, norm)
 
   _, (logprobs, entropy, norm) = over_chunks(block, None, chunk, hidden, targets)
@@ -62,9 +62,9 @@ def _backward(how, kept, gradients):
 
   def block(total, chunked):
     hidden, targets, norm, gradient = chunked
-    scores = _scores(hidden, used, how)
-    hit = _hits(scores, targets).astype(jnp.float32)
-    slope = (hit - jnp.exp(scores - norm[:, :, None])) * (gradient / temperature)[:, :, None]
+    tempered = _tempered_logits(hidden, used, how)
+    hit = _hits(tempered, targets).astype(jnp.float32)
+    slope = (hit - jnp.exp(tempered - norm[:, :, None])) * (gradient / temperature)[:, :, None]
     # The barrier keeps the slope from being made anew inside both products.
     slope = jax.lax.optimization_barrier(slope.astype(dtype))
     back = jnp.einsum("pcv,dv->pcd", slope, used, out_sharding=LOCAL)

@@ -7,7 +7,7 @@ import pytest
 from r1jax.data.prompts import (
   Generated,
   Jsonl,
-  check,
+  check_source,
   draw,
   encode_prompts,
   load_questions,
@@ -214,8 +214,8 @@ def test_a_sequence_is_the_prompt_then_the_response():
 
 
 def test_good_sources_pass_without_a_file():
-  check(Jsonl("nowhere.jsonl", answer_pattern="#### (.+)", max_rows=1))
-  check(Generated("countdown", count=1, seed=-5, held_out=0.5, parameters={"max_target": 9}))
+  check_source(Jsonl("nowhere.jsonl", answer_pattern="#### (.+)", max_rows=1))
+  check_source(Generated("countdown", count=1, seed=-5, held_out=0.5, parameters={"max_target": 9}))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_good_sources_pass_without_a_file():
 )  # fmt: skip
 def test_bad_sources(source, message, tmp_path):
   with pytest.raises(InputError, match=message):
-    check(source)
+    check_source(source)
   with pytest.raises(InputError, match=message):
     load_questions(source, "train", tmp_path)
   assert list(tmp_path.iterdir()) == []
