@@ -15,7 +15,7 @@ def add(verbs) -> None:
     "and the shares of responses that were cut, had no readable answer or failed their verifier. Keeps everything in OUT: "
     "started again, it goes on where it was killed, and asks for more samples or questions only for those. "
     "Benchmarks: gsm8k, math500, aime, cmath, mmlu_stem, gpqa, aqua, humaneval, mbpp, livecodebench, ifeval, arena_hard, "
-    "alpaca_eval.")
+    "alpaca_eval; and own, a file of yours with question (or problem) and answer.")
   verb.add_argument("models", nargs="+", metavar="MODEL",
                     help="a Hugging Face folder, RUN (its last finished policy) or RUN:STAGE")
   verb.add_argument("--benchmark", action="append", required=True, metavar="NAME[=FILE]", help="may be repeated")

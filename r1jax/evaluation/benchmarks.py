@@ -250,6 +250,7 @@ BENCHMARKS = {each.name: each for each in (
   Benchmark("ifeval", "ifeval/input_data_en.jsonl", "instructions", 4, PLACE, _ifeval),
   Benchmark("arena_hard", "arena_hard_v0.1/question.jsonl", JUDGED, 1, PLACE, _arena),
   Benchmark("alpaca_eval", "alpaca_eval/alpaca_eval.json", JUDGED, 1, PLACE, _alpaca),
+  Benchmark("own", "own/test.jsonl", "maths", 4, BOXED, _maths, "solution"),  # a file of the user: question, answer
 )}
 
 

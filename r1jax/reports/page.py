@@ -247,7 +247,7 @@ def _cell(value: object, greatest: float | None) -> str:
   if not isinstance(value, int | float):
     kind = ' class="long"' if len(str(value)) > 60 else ' class="number"' if _is_number(value) else ""
     return f"<td{kind}>{escape(str(value))}</td>"
-  text = f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+  text = tables.cell_text(value)
   if greatest:
     width = round(160 * max(value, 0) / greatest)
     return f'<td class="bars"><b>{text}</b><span class="bar" style="width:{width}px"></span></td>'

@@ -15,13 +15,31 @@ ASKED, TOLD = ("questions", "responses", "pairs"), ("refined", "safe", "unsafe")
 @dataclass(frozen=True)
 class Table:
   """Cells are text, or numbers that are shown with three digits. about: one sentence above it. bars: the columns whose
-  numbers, all of one unit, are shown as bars too."""
+  numbers, all of one unit, are shown as bars too. A notebook shows it as a table."""
 
   title: str
   header: Sequence[str]
   rows: Sequence[Sequence]
   about: str = ""
   bars: tuple[int, ...] = ()
+
+  def _repr_markdown_(self) -> str:
+    """The table in Markdown: what a notebook shows of a cell that ends in one."""
+    lines = [self.header, ["---"] * len(self.header), *([cell_text(value) for value in row] for row in self.rows)]
+    text = "\n".join("| " + " | ".join(map(_in_markdown, line)) + " |" for line in lines)
+    return "\n\n".join(part for part in (f"**{self.title}**" * bool(self.title), self.about, text) if part)
+
+
+def cell_text(value: object) -> str:
+  """A cell as it is shown: a number with three digits, from 1,000 on as a whole one."""
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return str(value)
+  return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _in_markdown(text: str) -> str:
+  """Without what would end the cell or become a tag of HTML."""
+  return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def paper_names(run: Run) -> dict[str, str]:
