@@ -3,7 +3,7 @@
     questions -> requests that have no response yet -> Sampler -> responses on disk -> outcomes -> metrics -> tables
 
 A response's random numbers depend on the seed, the benchmark, the question's row and the number of the sample alone, so a
-model scores the same whatever the slots, the mesh, the other benchmarks and the moment of a kill; what is left is rounding.
+model scores the same with any slots, mesh or other benchmarks, and when it was killed in between; only rounding differs.
 """
 import sys
 import time

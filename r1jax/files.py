@@ -45,10 +45,10 @@ def _rows(file: Path) -> Iterator[dict]:
       try:
         row = json.loads(line)
       except ValueError as error:
-        remedy = "Correct the line, or make the file anew."
+        remedy = "Correct the line, or write the file again."
         raise InputError(f"{file}, line {number}", f"not JSON ({error})", remedy) from None
       if not isinstance(row, dict):
-        raise InputError(f"{file}, line {number}", "not a JSON object", "Correct the line, or make the file anew.")
+        raise InputError(f"{file}, line {number}", "not a JSON object", "Correct the line, or write the file again.")
       yield row
 
 

@@ -26,7 +26,7 @@ for name, value in (("jax_persistent_cache_min_compile_time_secs", 0), ("jax_per
   os.environ[name.upper()] = str(value)
 
 # Files of minutes, the longest first: started last, one would keep one worker busy while the other has nothing to do.
-LONG = ("stages/test_resume.py", "test_smoke.py", "stages/test_pipeline.py", "sampling/test_sampler.py",
+LONG = ("stages/test_resume.py", "test_smoke.py", "test_notebooks.py", "stages/test_pipeline.py", "sampling/test_sampler.py",
         "test_experiments.py", "verifiers/test_hostile_programs.py", "test_bench.py", "stages/test_learning.py",
         "models/test_reference.py")
 

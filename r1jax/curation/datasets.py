@@ -81,7 +81,7 @@ class Units:
     self.done += 1
 
   def append(self, rows: list[Row], counts: Counter) -> None:
-    """Writes the next unit down, to the disk before it returns. counts: whatever happened, added up over the units."""
+    """Writes the next unit down, to the disk before it returns. counts: what happened, by reason, summed over the units."""
     unit = {"rows": rows, "counts": dict(counts)}
     line = json.dumps(unit | {"checksum": _checksum(unit)}, ensure_ascii=False) + "\n"
     with self._file.open("ab") as file:

@@ -1,6 +1,6 @@
 """Another model through an OpenAI-style HTTP endpoint: deadlines, retries, a cache on disk, a budget.
 
-An answered request is kept in FOLDER/endpoint.sqlite and never paid for twice, whatever kills the run.
+An answered request is kept in FOLDER/endpoint.sqlite and never paid for twice, even if the run is killed.
 """
 import asyncio
 import base64

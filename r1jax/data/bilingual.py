@@ -34,7 +34,7 @@ class BilingualSpec:
   request_share: the share of documents that answer a request, see `requests.Quality`.
   chinese: the share of questions, and of requests, in the language of Chinese characters.
   guess, worked, checked: shares of the styles of documents about sums; they sum to 1.
-  mixed: the share of thoughts whose words are in a language drawn anew at each step; all others are in the question's.
+  mixed: the share of thoughts whose words are in a language drawn again at each step; all others are in the question's.
   tidy_guess, tidy_working, guess_right: as in ArithmeticSpec.
   slip_en, slip_zh: how often a step in that language is wrong.
   quality: of the answers to requests.

@@ -2,7 +2,7 @@
 
 A set lives under data_dir/BUILDER/LABEL-KEY/VERSION, where KEY is a hash of everything that decides its
 content: the bytes of the file or the code of the generator, and every field of the source. So a changed file
-is another set and is built anew; a stale one is never read. TFDS writes to a folder
+is another set and is built again; a stale one is never read. TFDS writes to a folder
 incomplete.XXXXXX_VERSION and renames it at the end, so a killed build leaves nothing under the final name.
 """
 
@@ -119,7 +119,7 @@ class GeneratedQuestions(_QuestionsBuilder):
 
 
 def read_questions(source: Jsonl | Generated) -> Sequence[Question]:
-  """All questions of a source, both splits; nothing is written. A file is read anew only if it is not the one that was
+  """All questions of a source, both splits; nothing is written. A file is read again only if it is not the one that was
   read before.
 
   Raises:

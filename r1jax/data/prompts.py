@@ -199,7 +199,7 @@ def _prompt_of(question: Question, template: Template, tokenizer: Tokenizer) -> 
 
 
 def whole_response(template: Template, text: str) -> str:
-  """A sampled text as data sets keep it: behind what the template had already written of the response, unstripped, so
+  """A sampled text as data sets keep it: after what the template had already written of the response, unstripped, so
   that response_ids finds the sampled text again."""
   return template.prefill + text
 
@@ -210,7 +210,7 @@ def response_ids(
   """The ids that a policy samples after the template's prompt when its response is this text.
 
   The template's prefill is part of the prompt, so it is taken off; a response that does not begin with it is taken to
-  be what follows it. The ids end in exactly one stop token: the first that the text contains, and what is behind it is
+  be what follows it. The ids end in exactly one stop token: the first that the text contains, and what follows it is
   cut off; or else the tokenizer's own.
 
   Args:

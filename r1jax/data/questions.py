@@ -27,7 +27,7 @@ class Question:
     kind: what sort of check the answer wants: "maths", "choice", "logic" or "code"; or the reward model that scores
       responses: "helpful" or "safety".
     language: ISO 639-1 code of the question.
-    level: how difficult it is, by which accuracy is told apart ("5"); "" where the source does not say.
+    level: how difficult it is ("5"); accuracy is reported by level; "" where the source does not say.
   """
 
   id: str

@@ -168,4 +168,4 @@ def _locked(target: Path) -> Iterator[None]:
 
 
 def _damaged(file: Path, found: str) -> InputError:
-  return InputError(str(file), f"damaged ({found})", f"Delete the folder {file.parent} and start again: it is made anew")
+  return InputError(str(file), f"damaged ({found})", f"Delete the folder {file.parent} and start again: it is built again")

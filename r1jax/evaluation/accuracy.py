@@ -5,7 +5,7 @@ The paper gives no intervals; these are ours. The samples of one question are no
 so the question is the unit: a question more narrows the interval, a sample more of the same question
 narrows it only as far as the answers to it vary.
 
-The interval is a Bayesian bootstrap over questions (Rubin 1981): each draw weighs the questions anew, by
+The interval is a Bayesian bootstrap over questions (Rubin 1981): each draw weighs the questions afresh, by
 exponential random numbers, and with them two made-up questions, one right and one wrong, by half as much, so
 that it keeps a width where all answers are right. For one sample a question that is Jeffreys' interval of a
 share. It was chosen by measurement: of 1,000 simulated evaluations, in twelve settings of 30 to 500 questions,

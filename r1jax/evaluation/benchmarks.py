@@ -2,7 +2,7 @@
 
     questions = load(BENCHMARKS["gsm8k"], "data/gsm8k/test.jsonl")
 
-A file is JSONL, JSON (a list of objects), CSV, or one of these with .gz behind it. Nothing is downloaded. Prompts and
+A file is JSONL, JSON (a list of objects), CSV, or one of these with .gz appended. Nothing is downloaded. Prompts and
 numbers of samples are those of R1 (arXiv V2, appendix D.1 and Table 32); what it leaves open is marked as ours.
 """
 import csv
@@ -34,7 +34,7 @@ CHOICE = ("Answer the following multiple choice question. The last line of your 
           + PLACE)
 COMPLETE = "Complete this Python function. Give the whole function in a ```python block.\n\n" + PLACE  # ours
 PROGRAM = PLACE + "\n\nGive the function in a ```python block."  # ours
-CONTEST = PLACE  # what is asked for depends on the problem: livecodebench.tests_of puts it behind the question
+CONTEST = PLACE  # what is asked for depends on the problem: livecodebench.tests_of adds it to the question
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _gsm8k(row: Mapping, where: str) -> tuple[str, str]:
   solution = _field(row, ("answer",), where)
   _, marked, answer = solution.rpartition("####")
   if not marked or not answer.strip():
-    raise InputError(f"{where}, answer", f"no '####' with an answer behind it: {solution[-40:]!r}", "Correct the row.")
+    raise InputError(f"{where}, answer", f"no '####' followed by an answer: {solution[-40:]!r}", "Correct the row.")
   return _field(row, ("question",), where), answer.strip().replace(",", "")
 
 

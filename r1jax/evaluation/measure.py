@@ -1,5 +1,5 @@
-"""What is said of a set of responses, with 95% intervals: one code for held-out questions of a stage, the comparison at the
-end of a pipeline, and benchmarks."""
+"""Measurements of a set of responses, with 95% intervals: the same code for the held-out questions of a stage, the
+comparison at the end of a pipeline, and benchmarks."""
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -52,7 +52,7 @@ def account(stage, experiment: Experiment) -> Account:
 
 
 def data_parallel(experiment: Experiment) -> int:
-  """Data-parallel devices as the mesh declares them; 1 where it takes what there is."""
+  """Data-parallel devices as the mesh declares them; 1 where it takes all there are."""
   return max(1, experiment.mesh.replica * experiment.mesh.fsdp)
 
 

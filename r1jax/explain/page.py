@@ -16,7 +16,7 @@ HINT = {"weights": "DIR"}  # what stands for a folder that the user is still to 
 
 
 def explain(experiment: Experiment, file: Path, name: str, settings: list[str]) -> dict[str, Any]:
-  """All that is said of an experiment, as JSON. InputError for what cannot work, but for weights that are not named yet.
+  """The whole explanation of an experiment, as JSON. InputError for what cannot work, except weights that are not named yet.
 
   file, name: where the experiment is defined. settings: the fields that --set has changed.
   """

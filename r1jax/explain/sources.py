@@ -75,7 +75,7 @@ class _Comments:
         last = text
 
   def at(self, first: int, last: int) -> str:
-    """The comment on what stands in lines first to last: behind the first or the last of them, or right above."""
+    """The comment on what stands in lines first to last: after the first or the last of them, or right above."""
     for line in (first, last):
       if line in self.trailing:
         return self.trailing[line]
@@ -216,8 +216,8 @@ def _changed(function: ast.FunctionDef, call: ast.Call, scope: _Scope, field: st
 
 
 def _group(place: _Place) -> str:
-  """The comment on a whole call or dict: above it, behind its first or last line if none of its parts stands there, or that
-  on what it is part of. What says that a model is a config.json's may stand behind its last part."""
+  """The comment on a whole call or dict: above it, after its first or last line if none of its parts stands there, or that
+  on what it is part of. What says that a model is a config.json's may stand after its last part."""
   node, comments = place.node, place.scope.comments
   parts = [*getattr(node, "args", ()), *getattr(node, "keywords", ()), *getattr(node, "values", ())]
   first = comments.trailing.get(node.lineno, "") if all(part.lineno > node.lineno for part in parts) else ""

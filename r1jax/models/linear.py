@@ -91,7 +91,7 @@ def _swiglu_backward(kept, gradient):
   g32, u32 = g.astype(jnp.float32), u.astype(jnp.float32)
   s = jax.nn.sigmoid(g32)
   silu = g32 * s
-  # Without the barrier each product below would make its operand anew.
+  # Without the barrier each product below would compute its operand again.
   to_g, to_u, hidden = jax.lax.optimization_barrier(tuple(x.astype(y.dtype) for x in (
     to_hidden * u32 * (s + silu * (1 - s)), to_hidden * silu, silu * u32)))
   to_y = _back(to_g, used(gate, y.dtype), y) + _back(to_u, used(up, y.dtype), y)

@@ -1,4 +1,4 @@
-"""The run on a terminal: a display that is drawn anew every second, or plain lines where there is no terminal.
+"""The run on a terminal: a display that is redrawn every second, or plain lines where there is no terminal.
 
 Both only keep what they are told; the display is drawn by a thread of its own, once a second, so the loop does not wait for
 it. The cursor stays visible throughout: a terminal is sane after Ctrl-C, and after a kill that leaves no time to tidy up.
@@ -45,7 +45,7 @@ class Pace:
       self.marks.append((now, step))
 
   def left(self, now: float, steps: int) -> float | None:
-    """Seconds to the end of the stage, None as long as nobody can tell."""
+    """Seconds to the end of the stage, None while it cannot be estimated."""
     if len(self.marks) < 3:
       return None
     (begun, first), (last, step) = self.marks[0], self.marks[-1]

@@ -51,7 +51,7 @@ def report(paths: Sequence[Path], out: Path | None = None, price: float = tables
 
   paths: run directories, or folders of `r1jax run --seeds`, which stand for the runs in them. out: a folder; by default that
   of a single path, and ./report for several. price: dollars a chip-hour. chips: of runs, in place of what their logs say.
-  Raises InputError for a folder that holds no run, or a price or number that is none.
+  Raises InputError for a folder that holds no run, and for a price or a number of chips that makes no sense.
   """
   if not (np.isfinite(price) and price >= 0):
     raise InputError("--price", price, "Give dollars a chip-hour, at least 0.")

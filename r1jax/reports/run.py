@@ -132,7 +132,7 @@ def _lines(file: Path, notes: list[str], most: int | None = None) -> tuple[list[
     elif line.strip() and line.endswith(b"\n"):  # one without an end is the torn one
       damaged += 1
   if torn:
-    notes.append(f"{file.name} ends in mid-line: the run is being written, or was killed.")
+    notes.append(f"{file.name} ends in the middle of a line: the run is being written, or was killed.")
   if damaged:
     notes.append(f"{file.name}: {damaged} damaged lines were left out.")
   return found, count
@@ -186,7 +186,7 @@ def _series(records: list[dict], notes: list[str]) -> dict[str, dict[str, Series
 
 
 def _datasets(folder: Path, notes: list[str]) -> dict[str, dict]:
-  """What is said of each data set; of one that is being made, what its finished units add up to."""
+  """The facts about each data set; for one that is being made, the sums over its finished units."""
   found = {}
   for file in sorted(folder.glob("*.json")) if folder.is_dir() else ():
     if not file.name.endswith(".partial.json"):

@@ -144,7 +144,7 @@ def chips_of(run: Run, chips: int | None) -> tuple[int, str]:
   sizes = [n for n in mesh.values() if isinstance(n, int)] if isinstance(mesh, dict) else [-1]
   if min(sizes, default=-1) > 0:
     return int(np.prod(sizes)), "as its mesh says"
-  return 1, "assumed, for its mesh takes whatever is there"
+  return 1, "assumed, as its mesh takes all there are"
 
 
 def stage_seconds(run: Run) -> dict[str | None, float]:

@@ -18,7 +18,7 @@ nor how the target is set; this is ours:
   thought in the right language earns, and more than one in the wrong language. An empty thought, without a letter or
   digit, is worth 0: nothing was thought in any language.
 
-Linear in the length of the text, whatever it holds. No worker process is needed.
+Linear in the length of any text. No worker process is needed.
 """
 
 import re
@@ -83,7 +83,7 @@ def thought_of(response: str, prefill: str = "") -> str:
 
 
 def after_thought(response: str) -> str:
-  """What follows the chain of thought: behind the last `</think>`; without one from `<answer>` on; nothing where neither
+  """What follows the chain of thought: after the last `</think>`; without one from `<answer>` on; nothing where neither
   tells where the thought ends."""
   _, end = _thought(response)
   return "" if end is None else response[end:].removeprefix(THINK_CLOSE)

@@ -40,7 +40,7 @@ class Sample:
 
 
 class Scoring:
-  """Scores on their way, from `RuleRewards.submit`."""
+  """Scores that are still being computed, as `RuleRewards.submit` returns them."""
 
   def __init__(self, weights: Mapping[str, float], pending: Sequence[tuple[dict, Verdict | Future]]):
     self._weights, self._pending = weights, pending

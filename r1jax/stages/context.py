@@ -105,7 +105,7 @@ class Experiment:
     return (*(() if isinstance(source, Base) else (source,)), *stage.inputs())
 
   def check(self) -> None:
-    """InputError for whatever is wrong in the experiment or one of its stages."""
+    """InputError for any problem in the experiment or one of its stages."""
     check_fields(self)
     if self.weights == "":
       raise InputError("weights", "not given", "Name the folder of the model's weights: --set weights=DIR.")

@@ -108,7 +108,7 @@ class Draws:
 
 
 def about_rows(name: str, kept: int, counts: Counter) -> dict:
-  """What is said of a data set, in its own file and in summary.json. InputError for an empty one."""
+  """The facts about a data set, for its own file and for summary.json. InputError for an empty one."""
   if not kept:
     told = ", ".join(f"{key} {value}" for key, value in sorted(counts.items()))
     raise InputError(f"stages.{name}", f"no row was kept ({told})",

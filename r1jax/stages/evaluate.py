@@ -23,7 +23,7 @@ class HeldOut:
 
   split: "validation", which choices may be made on, or "test", for what is reported and not chosen by.
   questions x samples are drawn before and after the stage, at its last maximum length, and every `every` steps (None:
-  never) at the length of the moment.
+  never) at the length then in force.
   """
 
   questions: Count

@@ -237,8 +237,8 @@ class GRPO:
 
 @dataclass(frozen=True)
 class _Drawn:
-  """The questions of a rollout. ids: their places in their streams, which seed their samples. cursors: of both streams,
-  behind them."""
+  """The questions of a rollout. ids: their places in their streams, which seed their samples. cursors: the places in both
+  streams from which the next rollout draws."""
 
   ids: list[int]
   questions: list

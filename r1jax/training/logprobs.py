@@ -57,7 +57,7 @@ def _backward(how, kept, gradients):
   _, num_tokens, chunk, dtype, _ = how
   temperature = how[0]
   used = _used(head, how)
-  # An id beyond the tokenizer has no gradient, whatever it is asked for.
+  # An id beyond the tokenizer has no gradient, even if it is asked for.
   targets = targets if num_tokens is None else jnp.where(targets < num_tokens, targets, -1)
 
   def block(total, chunked):
@@ -65,7 +65,7 @@ def _backward(how, kept, gradients):
     tempered = _tempered_logits(hidden, used, how)
     hit = _hits(tempered, targets).astype(jnp.float32)
     slope = (hit - jnp.exp(tempered - norm[:, :, None])) * (gradient / temperature)[:, :, None]
-    # The barrier keeps the slope from being made anew inside both products.
+    # The barrier keeps the slope from being computed again inside both products.
     slope = jax.lax.optimization_barrier(slope.astype(dtype))
     back = jnp.einsum("pcv,dv->pcd", slope, used, out_sharding=LOCAL)
     # Every device sums its own positions; they come together once, after the loop.

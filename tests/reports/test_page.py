@@ -112,7 +112,7 @@ def test_what_is_missing_is_named_on_the_page(tmp_path):
   with (run / "metrics.jsonl").open("a") as f:
     f.write('{"stage": "r1_zero", "step": 61, "policy/loss": null}\n{"sta')
   text = Page(page_of(run)).text
-  for said in ("samples.jsonl is missing.", "config.json is not JSON", "ends in mid-line", "policy/loss is null"):
+  for said in ("samples.jsonl is missing.", "config.json is not JSON", "in the middle of a line", "policy/loss is null"):
     assert said in text
 
 

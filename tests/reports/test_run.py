@@ -43,13 +43,13 @@ def test_a_whole_run_has_nothing_to_note_but_the_stage_that_waits(run_dir):
 def test_a_torn_last_line_is_named_and_left_out(run_dir):
   append(run_dir / "metrics.jsonl", b'{"stage": "r1_zero", "step": 41, "reward/mea')
   run = read_run(run_dir)
-  assert any("metrics.jsonl ends in mid-line" in note for note in run.notes)
+  assert any("metrics.jsonl ends in the middle of a line" in note for note in run.notes)
   assert len(run.get("r1_zero", "reward/mean")[0]) == 40 and not any("damaged" in note for note in run.notes)
 
 
 def test_a_line_torn_inside_a_letter_is_left_out(run_dir):
   append(run_dir / "samples.jsonl", '{"stage": "r1_zero", "step": 41, "response": "等'.encode()[:-1])
-  assert any("samples.jsonl ends in mid-line" in note for note in read_run(run_dir).notes)
+  assert any("samples.jsonl ends in the middle of a line" in note for note in read_run(run_dir).notes)
 
 
 @pytest.mark.parametrize("line", ["{not JSON}", "[1, 2]", "null", '{"step": 3}', '{"stage": "r1_zero", "step": "x"}',
