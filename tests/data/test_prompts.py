@@ -92,7 +92,7 @@ TOKENIZER = word_level_tokenizer([*map(str, range(30)), "+", "!", "Q:", "<think>
 TEMPLATE = Template("Q: {question}", prefill=" <think>")
 
 
-def test_prompts_are_ragged_and_one_by_one_the_same():
+def test_ragged_prompts_give_what_each_gives_alone():
   questions = [Question("a", "1 + 2", "3"), Question("b", "1 + 2 + 3", "6")]
   question, think = TOKENIZER.encode("Q:")[0], TOKENIZER.encode("<think>")[0]
   one, two, three, plus = TOKENIZER.encode("1 2 3 +")

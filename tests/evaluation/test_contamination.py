@@ -19,7 +19,7 @@ def test_ten_words_in_a_row_are_shared_or_the_whole_of_fewer():
   assert overlapping(evaluated, training) == {0: "x", 1: "y", 3: "x"}
 
 
-def test_questions_and_their_solutions_are_looked_for():
+def test_contamination_is_searched_in_questions_and_solutions():
   questions = [Question("a:1", TEN, "1"), Question("a:2", "short", "2")]
   assert contaminated(questions, {}, [("set", TEN)]) == {"a:1": "set"}
   assert contaminated(questions, {"a:2": TEN}, [("set", TEN)]) == {"a:1": "set", "a:2": "set"}

@@ -115,7 +115,7 @@ def plain():
 
 @pytest.mark.parametrize("compute", [Compute(remat="nothing", attention_chunk=4), Compute(remat="attention"),
                                      Compute(remat="dots", attention_chunk=1)], ids=lambda c: c.remat)
-def test_what_is_recomputed_does_not_change_the_result(plain, compute):
+def test_remat_matches_no_remat(plain, compute):
   hidden, gradients = computed(one_device(), compute)
   assert_close(hidden, plain[0])
   jax.tree.map(assert_close, gradients, plain[1])

@@ -77,7 +77,7 @@ def test_the_true_preference_is_a_guard_too():
   assert [a.rule for a in alerts(stage_log(log, samples))] == ["hacking"]
 
 
-def test_language_falls_without_samples_are_told_from_texts_without_words():
+def test_without_samples_a_fall_of_language_is_not_confused_with_texts_without_words():
   log, _ = logs.healthy(0, kind="flat")
   log["reward/language"] = 0.95 - 0.45 * logs.ramp(log, 100)  # to 0.5: what a text without words gets
   assert alerts(stage_log(log, [])) == []
@@ -107,7 +107,7 @@ def test_a_condition_has_to_hold_for_six_steps():
   assert np.flatnonzero(lasting(np.isin(at, [8, 9, 10, 11, 12, 13]), at)).tolist() == [13]
 
 
-def test_what_begins_again_after_a_quiet_time_is_an_onset_of_its_own():
+def test_what_recurs_after_a_quiet_time_is_a_new_onset():
   log, samples = logs.healthy(0, steps=400, kind="flat")
   broken = (log["step"] >= 60) & (log["step"] < 80)
   over = 79 + 19  # twenty steps still have the last one

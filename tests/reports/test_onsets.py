@@ -45,7 +45,7 @@ def test_a_planted_failure_is_told_once_within_50_steps_of_its_onset(failure, se
 
 
 @pytest.mark.parametrize(("kind", "seed", "every", "noise"), HEALTHY)
-def test_nothing_is_told_of_a_healthy_run(kind, seed, every, noise):
+def test_a_healthy_run_raises_no_alert(kind, seed, every, noise):
   assert told(*logs.healthy(seed, 300 if every == 1 else 1600, every, noise, kind)) == []
 
 
@@ -85,7 +85,7 @@ def test_of_a_long_stage_the_beginning_and_the_last_steps_are_kept():
   assert steps[:START].tolist() == list(range(1, START + 1)) and set(range(20_000 - KEPT, 20_001)) <= set(steps.tolist())
 
 
-def test_a_long_log_has_the_alerts_of_a_whole_look():
+def test_a_long_log_read_line_by_line_has_the_alerts_of_the_whole():
   """What is forgotten changes nothing."""
   log, _ = logs.healthy(5, steps=2_500)
   logs.plant("entropy", log, [], 2_000, 5)

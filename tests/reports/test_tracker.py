@@ -61,7 +61,7 @@ def test_a_run_that_goes_on_is_the_same_run_there(told, tmp_path):
   assert ids[0] == ids[1] == ids[2] != ids[3]
 
 
-def test_a_tracker_that_does_not_start_is_one_error(told, tmp_path):
+def test_a_tracker_that_does_not_start_gives_one_error(told, tmp_path):
   told.refuses = "api_key not configured"
   with pytest.raises(InputError, match="--report_to wandb: it does not start: api_key not configured.*WANDB_MODE=offline"):
     Tracker("wandb", tmp_path, "toy", {})
