@@ -15,26 +15,28 @@ from r1_zero_tiny import experiment
 from r1_zero_tiny import smoke as tiny
 
 from r1jax.config import Schedule
-from r1jax.data.arithmetic import ArithmeticSpec, Corpus
+from r1jax.data.arithmetic import ArithmeticSpec, Corpus, vocabulary
 from r1jax.data.questions import Generated
 from r1jax.sampling.sampler import Decoding
 from r1jax.stages.evaluate import HeldOut
 from r1jax.training.optimizer import AdamW
 
-WORLD = ArithmeticSpec(fewest_terms=2, most_terms=3, guess=0.6, worked=0.4, checked=0.0)
-QUESTIONS = Generated("chains", count=1_300, held_out=WORLD.held_out, parameters={"fewest_terms": 2, "most_terms": 3})
+WORLD = ArithmeticSpec(fewest_terms=2, most_terms=4, largest_term=6, largest_total=12, guess=0.62, worked=0.38, checked=0.0)
+QUESTIONS = Generated("chains", count=1_200, held_out=WORLD.held_out, parameters={
+  "fewest_terms": 2, "most_terms": 4, "largest_term": 6, "largest_total": 12})
+WORDS = ("<pad>", "<end>", *vocabulary(WORLD))
 
 base, r1_zero, evaluation = experiment.stages
 base = dataclasses.replace(
-  base, documents=Corpus(WORLD), optimizer=AdamW(lr=3e-3, warmup_steps=50, decay_steps=600, final_lr=3e-4), steps=600,
-  max_length=24)
+  base, documents=Corpus(WORLD), optimizer=AdamW(lr=4e-3, warmup_steps=50, decay_steps=700, final_lr=2e-4), steps=700,
+  max_length=28)
 r1_zero = dataclasses.replace(
-  r1_zero, questions=QUESTIONS, held_out=HeldOut(questions=50, every=10), optimizer=AdamW(lr=4e-4, warmup_steps=5),
-  steps=50, questions_per_step=8, group_size=8, max_prompt_length=5, max_length=Schedule({0: 24}), reference_every=20,
+  r1_zero, questions=QUESTIONS, held_out=HeldOut(questions=50, every=10), optimizer=AdamW(lr=5e-4, warmup_steps=5),
+  steps=40, questions_per_step=8, group_size=8, max_prompt_length=7, max_length=Schedule({0: 28}), reference_every=20,
   decoding=Decoding(slots=65, segment=8), microbatch_tokens=640, logged_samples=4)
 experiment = dataclasses.replace(
-  experiment, name="r1_zero_quick", claims=(), stages=(base, r1_zero),
-  model=dataclasses.replace(experiment.model, d_model=64, num_layers=2, num_heads=2, num_kv_heads=2, d_ff=192,
+  experiment, name="r1_zero_quick", claims=(), stages=(base, r1_zero), tokenizer=WORDS,
+  model=dataclasses.replace(experiment.model, vocab_size=len(WORDS), d_model=96, num_heads=3, num_kv_heads=3, d_ff=256,
                             max_position=64))
 
 smoke = dataclasses.replace(tiny, name="r1_zero_quick_smoke")

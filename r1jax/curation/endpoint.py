@@ -41,7 +41,7 @@ _WRONG_SETTINGS = (401, 403, 404, 405)  # the same for every prompt
 class Endpoint:
   """A model behind POST {url}/chat/completions.
 
-  key_variable: the environment variable that holds the key, None where none is needed; keys do not belong into configs.
+  key_variable: the environment variable that holds the key, None where none is needed; never put keys in configs.
   timeout_seconds: of one try, from connecting to the last byte. retries: tries after the first, on time-outs, broken
   connections, 408, 429, 5xx and answers that cannot be read, each after twice the pause, or after what the server asks for.
   parallel: requests at a time. max_requests, max_total_tokens: the budget, over all runs that share the cache;
