@@ -1,18 +1,19 @@
-"""R1-Zero in a minute, for notebooks and first looks: r1_zero_tiny in a smaller world.
+"""R1-Zero in a smaller world, for the notebooks in colab/ and for first looks.
 
 Claim: RL with accuracy + format alone makes a base that mostly guesses work its sums out, and its answers grow.
 
     python -m r1jax run experiments/r1_zero_quick.py
 
-Hardware: two CPU cores. Nothing is downloaded. Time: TIME.
-Expected: EXPECTED.
+Hardware: two CPU cores. Nothing is downloaded. Time: two minutes of CPU time, half a minute of it compilation.
+Expected: held-out pass@1 (50 questions) from 0.40 to 0.88, mean response length from 11.3 to 17.8 tokens; seed 0, in
+colab/01_r1_zero_in_ten_minutes.ipynb.
 
-Chains of two to four numbers instead of three to six, one layer instead of two, one maximum length. All numbers are ours.
+As r1_zero_tiny, but chains of two to four numbers up to 6, no self-checks, a smaller model and one maximum length. All
+numbers are ours.
 """
 import dataclasses
 
-from r1_zero_tiny import experiment
-from r1_zero_tiny import smoke as tiny
+from r1_zero_tiny import experiment, smoke
 
 from r1jax.config import Schedule
 from r1jax.data.arithmetic import ArithmeticSpec, Corpus, vocabulary
@@ -39,4 +40,4 @@ experiment = dataclasses.replace(
   model=dataclasses.replace(experiment.model, vocab_size=len(WORDS), d_model=96, num_heads=3, num_kv_heads=3, d_ff=256,
                             max_position=64))
 
-smoke = dataclasses.replace(tiny, name="r1_zero_quick_smoke")
+smoke = dataclasses.replace(smoke, name="r1_zero_quick_smoke")

@@ -36,6 +36,7 @@ from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding, Sampler
 from r1jax.verifiers.pool import VerifierPool
 
+PROGRESS_SECONDS = 10.0  # between lines that say how far it is
 LONGEST = 32_768  # most tokens of a response (R1, V2, appendix D.1)
 
 
@@ -189,13 +190,15 @@ def _sample_and_judge(model: Model, asked: Asked, requests: list[Request], setti
     for kept in there:
       judged(kept)
     missing = [r for r in requests if (questions[r.question_id].id, r.sample) not in responses.found]
-    done = len(there)
+    done, told = len(there), time.monotonic()
     for fresh in _sample(model, asked.benchmark, missing, questions, settings):
       responses.add(fresh)
       for kept in fresh:
         judged(kept)
-      done += len(fresh)
-      print(f"{model.name}: {asked.benchmark.name}: {done} of {len(requests)} responses", file=sys.stderr, flush=True)
+      done, now = done + len(fresh), time.monotonic()
+      if now - told > PROGRESS_SECONDS or done == len(requests):
+        told = now
+        print(f"{model.name}: {asked.benchmark.name}: {done} of {len(requests)} responses", file=sys.stderr, flush=True)
     return [futures[r.question_id, r.sample].result() for r in requests] if futures else []
 
 

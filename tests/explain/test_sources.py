@@ -38,7 +38,7 @@ def test_a_number_of_the_papers_map_is_the_papers(name, path):
 
 
 @pytest.mark.parametrize("smoke", [False, True], ids=["whole", "smoke"])
-@pytest.mark.parametrize("name", map(label, ENTRIES))
+@pytest.mark.parametrize("name", [label(entry) for entry in ENTRIES])
 def test_every_field_has_a_place_that_names_it(name, smoke):
   found = fields(name, smoke)
   assert len(found) > 40

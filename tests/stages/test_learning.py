@@ -1,4 +1,6 @@
-"""RL that must learn: the reward rises past a threshold, and a world in which thinking does not pay loses its thoughts."""
+"""RL that must learn: the reward rises past a threshold, and a world in which thinking does not pay loses its thoughts.
+
+Both are slow; the quick one is the first notebook, in test_notebooks.py, whose run has to learn format and accuracy."""
 import json
 import os
 import subprocess
@@ -20,6 +22,7 @@ def evaluations(tmp_path, *arguments) -> tuple[dict, dict]:
   return stage["before"], stage["after"]
 
 
+@pytest.mark.slow  # in every run, test_notebooks.py sees format and accuracy rise
 def test_the_format_is_learnt(tmp_path):
   before, after = evaluations(tmp_path)
   assert before["eval/format"] < 0.7
