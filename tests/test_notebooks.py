@@ -51,7 +51,7 @@ def check_step(text: str) -> None:
   ours, grpo, update = numbers(r"by hand (\S+), grpo_loss (\S+), the jitted update (\S+): equal", text)
   assert abs(ours - grpo) < 1e-5 and abs(ours - update) < 1e-4 and ours != 0
   first, ratio, kl = numbers(r"loss (\S+), mean ratio (\S+), KL (\S+), gradient norm", text)
-  assert abs(first) < 0.05 and (ratio, kl) == (1.0, 0.0)
+  assert abs(first) < 0.2 and (ratio, kl) == (1.0, 0.0)
   up, down = numbers(r"change: (\S+) where the advantage is positive, (\S+) where it is negative", text)
   assert up > 0 > down
   [cut] = numbers(r"the clip acts on (\d+) of", text)
