@@ -12,8 +12,8 @@ from annotated_types import Ge, MinLen
 
 from r1jax.config import Schedule
 from r1jax.errors import InputError
+from r1jax.experiment_file import load_experiment
 from r1jax.fields import Count, Name, Positive, Seed, check_fields, validated
-from r1jax.launch import load_experiment
 from r1jax.stages.runner import check_run
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"

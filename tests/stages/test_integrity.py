@@ -159,7 +159,7 @@ def with_base(**changes):
 
 def test_what_is_not_finite_stops_the_run_before_its_checkpoint_is_replaced(tmp_path, capsys, monkeypatch):
   experiment = with_base(optimizer=dataclasses.replace(tiny.stages[0].optimizer, lr=float("inf"), warmup_steps=4))
-  monkeypatch.setattr("r1jax.launch.load_experiment", lambda *arguments: experiment)
+  monkeypatch.setattr("r1jax.experiment_file.load_experiment", lambda *arguments: experiment)
   assert main(["run", "x.py", "--run_dir", str(tmp_path / "run")]) == 3
   said = capsys.readouterr().err.strip().splitlines()[-1]
   assert said.startswith("stopped by watchdog 'not_a_number' at step ")
