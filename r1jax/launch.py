@@ -14,6 +14,8 @@ from r1jax.errors import InputError, Terminated, WatchdogStop
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # how a disk says that it takes no more
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def load_experiment(path: str, smoke: bool, settings: list[str]):
   """The Experiment in an experiment file (its `experiment`, or its `smoke`), with --set a.b=c applied."""
@@ -362,7 +364,9 @@ def main(argv: list[str] | None = None) -> int:
   if not any(os.path.exists(p) for p in ("/dev/accel0", "/dev/vfio/0", "/dev/nvidia0")):
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
   try:
-    return args.call(args) or 0
+    status = args.call(args) or 0
+    sys.stdout.flush()  # a full disk is told here, not as Python ends
+    return status
   except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
@@ -370,5 +374,17 @@ def main(argv: list[str] | None = None) -> int:
     print("interrupted", file=sys.stderr)
     return 130
   except BrokenPipeError:  # `r1jax score .. | head`: whoever read has seen enough
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _close_output()
     return 1
+  except OSError as error:
+    if error.errno not in DISK_FULL:
+      raise
+    _close_output()  # which may be what could not be written
+    print(f"error: {error.filename or 'output'}: {os.strerror(error.errno)}. Make room, and start the same command again.",
+          file=sys.stderr)
+    return 1
+
+
+def _close_output() -> None:
+  """Lets go of what is still to be written to stdout, or Python would try it once more as it ends, and complain."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
