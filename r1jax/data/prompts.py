@@ -257,7 +257,7 @@ def _check_stored(source: Jsonl | Tfds) -> None:
     _require(fits, source, "path", "Give a file's path")
   else:
     _require(isinstance(source.name, str) and TFDS_NAME.fullmatch(source.name), source, "name",
-             'Give the name of a data set, such as "math_qa" or "ai2_arc/ARC-Easy:1.0.0"')
+             'Give the name of a data set, such as "math_qa" or "math_dataset/algebra__linear_1d"')
     _require(isinstance(source.split, str) and source.split, source, "split", 'Give a split, such as "train"')
     fits = source.data_dir is None or isinstance(source.data_dir, str | os.PathLike) and os.fspath(source.data_dir)
     _require(fits, source, "data_dir", "Give a folder's path, or None for TFDS's own")

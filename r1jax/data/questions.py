@@ -81,7 +81,7 @@ class Tfds:
   needed. `tfds build NAME --file_format=array_record` prepares one.
 
   Attributes:
-    name: the data set's, with config and version where they matter: "math_qa", "ai2_arc/ARC-Easy:1.0.0".
+    name: the data set's, with config and version where they matter: "math_qa", "math_dataset/algebra__linear_1d:1.0.0".
     split: of the data set, also "train[:1000]" or "train+test". Which of its questions are held out is up to held_out.
     data_dir: the folder of TFDS data sets; None is TFDS's own (~/tensorflow_datasets).
     The other fields are those of Jsonl; max_rows counts the rows of the split. A question's id is "NAME/SPLIT:ROW".
