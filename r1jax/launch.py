@@ -14,8 +14,6 @@ from r1jax.errors import InputError, Terminated, WatchdogStop
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # how a disk says that it takes no more
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-
 
 def load_experiment(path: str, smoke: bool, settings: list[str]):
   """The Experiment in an experiment file (its `experiment`, or its `smoke`), with --set a.b=c applied."""
@@ -377,12 +375,10 @@ def main(argv: list[str] | None = None) -> int:
     _close_output()
     return 1
   except OSError as error:
-    if error.errno not in DISK_FULL:
-      raise
-    _close_output()  # which may be what could not be written
-    print(f"error: {error.filename or 'output'}: {os.strerror(error.errno)}. Make room, and start the same command again.",
+    print(f"cannot write {error.filename or 'the output'} ({_disk(error)}); start the same command again once it can",
           file=sys.stderr)
-    return 1
+    _close_output()  # which may be what could not be written
+    return 74
 
 
 def _close_output() -> None:

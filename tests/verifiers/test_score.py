@@ -156,7 +156,7 @@ def test_a_full_disk_is_one_line(tmp_path, verb):
   with open("/dev/full", "w") as full:
     done = subprocess.run([sys.executable, "-m", "r1jax", *verb, given], stdout=full, stderr=subprocess.PIPE, text=True)
   assert (done.returncode, done.stderr) == (
-    1, "error: output: No space left on device. Make room, and start the same command again.\n")
+    74, "cannot write the output (No space left on device); start the same command again once it can\n")
 
 
 def test_a_missing_or_empty_file_and_bad_numbers_are_refused(tmp_path, capsys):
