@@ -17,6 +17,7 @@ setup(
         "tensorflow-datasets>=4.9.10",  # data sets as array_record; TensorFlow itself is not needed
         "importlib_resources",  # tensorflow-datasets imports it and does not declare it
         "array_record",  # the file format of those data sets
+        "pyarrow>=17",  # Parquet, the form in which data sets are published most
         "grain>=0.2.18",  # deterministic shuffling with random access: the data cursor is one integer
         "tokenizers>=0.21",  # tokenizer.json of the hub's folders
         "safetensors>=0.5",  # weights of the hub's folders

@@ -318,7 +318,9 @@ def main(argv: list[str] | None = None) -> int:
   if not any(os.path.exists(p) for p in ("/dev/accel0", "/dev/vfio/0", "/dev/nvidia0")):
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
   try:
-    return args.call(args) or 0
+    status = args.call(args) or 0
+    sys.stdout.flush()  # a full disk is told here, not as Python ends
+    return status
   except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
@@ -326,5 +328,15 @@ def main(argv: list[str] | None = None) -> int:
     print("interrupted", file=sys.stderr)
     return 130
   except BrokenPipeError:  # `r1jax score .. | head`: whoever read has seen enough
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _close_output()
     return 1
+  except OSError as error:
+    print(f"cannot write {error.filename or 'the output'} ({_disk(error)}); start the same command again once it can",
+          file=sys.stderr)
+    _close_output()  # which may be what could not be written
+    return 74
+
+
+def _close_output() -> None:
+  """Lets go of what is still to be written to stdout, or Python would try it once more as it ends, and complain."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -52,6 +52,9 @@ def set_aside(path: Path, why: str) -> None:
 def paths_in(config: Any) -> Iterator[tuple[str, str]]:
   """(field, path) of whatever a JSON config names that is on this disk."""
   if isinstance(config, Mapping):
+    if config.get("type") == "Tfds":  # a data set of TFDS, which is a folder of its own
+      home = config.get("data_dir") or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+      yield "data_dir", f"{home}/{config['name'].partition(':')[0]}"
     for name, value in config.items():
       if name in READ and isinstance(value, str) and value != "bytes":
         yield name, value
@@ -69,7 +72,10 @@ def contents(config: Any) -> dict[str, str]:
     path = Path(name).expanduser()
     if path.is_file() and field == "tokenizer":
       path = path.parent  # its neighbours are read too
-    files = sorted(f for f in path.iterdir() if f.suffix in READ[field]) if path.is_dir() else [path]
+    if field == "data_dir":
+      files = sorted(path.rglob("*"))
+    else:
+      files = sorted(f for f in path.iterdir() if f.suffix in READ[field]) if path.is_dir() else [path]
     found |= {str(f): checksum(f) for f in files if f.is_file() and str(f) not in found}
   return found
 

@@ -92,14 +92,15 @@ def test_a_directory_that_cannot_be_written_can_be_asked(tmp_path, monkeypatch):
 # What it reads
 
 
-@pytest.mark.parametrize("changes", ["data.jsonl", "weights/model.safetensors", "words/tokenizer.json"])
+@pytest.mark.parametrize("changes", ["data.jsonl", "weights/model.safetensors", "words/tokenizer.json", "tfds/sums/1.0.0/x"])
 def test_a_file_that_changed_since_the_run_began_is_refused_by_name(tmp_path, changes):
-  for name in ("data.jsonl", "weights/model.safetensors", "weights/README.md", "words/tokenizer.json"):
-    (tmp_path / name).parent.mkdir(exist_ok=True)
+  for name in ("data.jsonl", "weights/model.safetensors", "weights/README.md", "words/tokenizer.json", "tfds/sums/1.0.0/x"):
+    (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
     (tmp_path / name).write_text(name)
   config = {"weights": str(tmp_path / "weights"), "tokenizer": str(tmp_path / "words"),
-            "stages": [{"questions": {"type": "Jsonl", "path": str(tmp_path / "data.jsonl")}}]}
-  assert len(contents(config)) == 3
+            "stages": [{"questions": [{"type": "Jsonl", "path": str(tmp_path / "data.jsonl")},
+                                      {"type": "Tfds", "name": "sums:1.0.0", "data_dir": str(tmp_path / "tfds")}]}]}
+  assert len(contents(config)) == 4
   begun(tmp_path / "run", config)
   (tmp_path / "weights/README.md").write_text("another")
   RunDir(tmp_path / "run").claim(config, "hash")

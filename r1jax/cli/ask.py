@@ -15,7 +15,8 @@ def add(verbs) -> None:
     "order of the questions. The same seed gives the same responses.")
   add_model(sample)
   sample.add_argument("question", nargs="*", metavar="QUESTION", help="what to ask; several are asked one by one")
-  sample.add_argument("--questions", metavar="FILE", help="a .jsonl file of rows, or a text file with a question a line")
+  sample.add_argument("--questions", metavar="FILE",
+                      help="a .jsonl or .parquet file of rows, or a text file with a question a line")
   sample.add_argument("--field", default="question", help="the field of the rows that is asked (default: question)")
   sample.add_argument("--samples", type=int, default=1, metavar="K", help="responses to each question (default: 1)")
   sample.add_argument("--slots", type=int, default=32, help="responses sampled at a time (default: 32)")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import xxhash
 
+from r1jax import files
 from r1jax.errors import InputError
-from r1jax.files import read_jsonl, write_atomically
+from r1jax.files import write_atomically
 from r1jax.run_dir import RunDir, say
 
 Row = dict  # of JSON values; which fields it has is said by the stage that makes it
@@ -35,7 +36,8 @@ def read_rows(run_dir: str | os.PathLike[str], stage: str) -> list[Row]:
 
 @dataclass(frozen=True)
 class Rows:
-  """The rows of a data set: of an earlier stage of the same run, or of a JSONL file. Exactly one of the two is given."""
+  """The rows of a data set: of an earlier stage of the same run, or of a JSONL or Parquet file. Exactly one of the two is
+  given."""
 
   stage: str | None = None
   path: str | None = None
@@ -46,12 +48,33 @@ class Rows:
 
   def file(self, run_dir: str | os.PathLike[str]) -> Path:
     """Where the rows are."""
-    return Path(self.path) if self.path is not None else folder(run_dir) / f"{self.stage}.jsonl"
+    return Path(self.path).expanduser() if self.path is not None else folder(run_dir) / f"{self.stage}.jsonl"
 
   def read(self, run_dir: str | os.PathLike[str]) -> Iterator[Row]:
-    """The rows, in order, one after another; InputError as read_jsonl."""
-    remedy = {} if self.stage is None else {"remedy": f"Run the stage {self.stage!r} first."}
-    return read_jsonl(self.file(run_dir), **remedy)
+    """The rows, in order, one after another; InputError as files.read_rows."""
+    return (row for _, row in self._numbered(run_dir))
+
+  def examples(self, run_dir: str | os.PathLike[str]) -> Iterator[Row]:
+    """The rows of a set that a policy is trained on: each has the texts question and response.
+
+    InputError naming file and line for a row without them or with an empty one, and for a file without rows.
+    """
+    file, place = self.file(run_dir), 0
+    for place, row in self._numbered(run_dir):
+      for name in ("question", "response"):
+        if not isinstance(row.get(name), str):
+          raise InputError(f"{file}:{place}", f"no text {name!r}; the row has {sorted(row)}",
+                           "A row needs the texts question and response.")
+        if not row[name].strip():
+          raise InputError(f"{file}:{place}, field {name!r}", "it is empty", "Fill it in or remove the row.")
+      yield row
+    if not place:
+      raise InputError(str(file), "the file has no rows", "Give one JSON object a line, with question and response."
+                       if self.stage is None else f"Loosen the filters of the stage {self.stage!r}, or sample more.")
+
+  def _numbered(self, run_dir: str | os.PathLike[str]) -> Iterator[tuple[int, Row]]:
+    remedy = files.NAME_A_FILE if self.stage is None else f"Run the stage {self.stage!r} first."
+    return files.read_rows(self.file(run_dir), remedy)
 
 
 class Units:

@@ -1,7 +1,7 @@
-"""TFDS builders of question sets, written as array_record and read without TensorFlow.
+"""TFDS builders of question sets, written as array_record and read without TensorFlow; their sources are read here too.
 
 A set lives under data_dir/BUILDER/LABEL-KEY/VERSION, where KEY is a hash of everything that decides its
-content: the bytes of the file or the code of the generator, and every field of the source. So a changed file
+content: the bytes of the files or the code of the generator, and every field of the source. So a changed file
 is another set and is built again; a stale one is never read. TFDS writes to a folder
 incomplete.XXXXXX_VERSION and renames it at the end, so a killed build leaves nothing under the final name.
 """
@@ -15,16 +15,19 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import absl.logging
+import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import naming, read_only_builder
 
 from r1jax.data import arithmetic, bilingual, countdown, requests, word_problems
-from r1jax.data.questions import TEST, TRAIN, VALIDATION, Generated, Jsonl, Question, split_of
+from r1jax.data.questions import TEST, TRAIN, VALIDATION, Generated, Jsonl, Question, Tfds, split_of
 from r1jax.errors import InputError
+from r1jax.files import read_rows, sha256_of
 from r1jax.verifiers.kinds import KINDS, MAX_PLACES, unusable
 
 # name -> generator(seed, count, **parameters) -> `count` distinct questions. The source of the module that
@@ -42,10 +45,12 @@ FIELDS = tuple(field.name for field in dataclasses.fields(Question))
 GROUPED_DIGITS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 LEVEL = re.compile(r"\Alevel\s+", re.IGNORECASE)  # "Level 5"
 CHANGED = "the file changed while it was being read"
+Stored = Jsonl | Tfds
 
 
-class _File(NamedTuple):
-  """What a file held when it was read. identity: of the file then, as _identity has it; sha256: of its bytes."""
+class _Stored(NamedTuple):
+  """What a source's files held when they were read. identity: of the files then, as _identity has it; sha256: of their
+  bytes."""
 
   identity: tuple
   sha256: str
@@ -54,14 +59,14 @@ class _File(NamedTuple):
 
 # The newest reading of each source. The checks before a run, the name of the built set and its building all want the same
 # questions, so a file is read and parsed once a process; its questions stay in memory for that (some 100 MB for 100,000).
-_FILES: dict[Jsonl, _File] = {}
+_READ: dict[Stored, _Stored] = {}
 
 
 @dataclasses.dataclass(eq=False)
 class SourceConfig(tfds.core.BuilderConfig):
-  """What a builder needs: the source, and for a file the SHA-256 of the bytes that named the set."""
+  """What a builder needs: the source, and for files the SHA-256 of the bytes that named the set."""
 
-  source: Jsonl | Generated | None = None
+  source: Stored | Generated | None = None
   sha256: str = ""
 
 
@@ -101,14 +106,14 @@ class _QuestionsBuilder(tfds.core.GeneratorBasedBuilder):
 
 
 class LocalQuestions(_QuestionsBuilder):
-  """Questions out of a local JSONL file."""
+  """Questions out of local files."""
 
   def _questions(self) -> Sequence[Question]:
     source = self.builder_config.source
-    file = _read_file(source)
-    if file.sha256 != self.builder_config.sha256:
-      raise InputError(str(source.path), CHANGED, "Start again")
-    return file.questions
+    found = _read_stored(source)
+    if found.sha256 != self.builder_config.sha256:
+      raise InputError(_place(source), CHANGED, "Start again")
+    return found.questions
 
 
 class GeneratedQuestions(_QuestionsBuilder):
@@ -118,19 +123,19 @@ class GeneratedQuestions(_QuestionsBuilder):
     return read_questions(self.builder_config.source)
 
 
-def read_questions(source: Jsonl | Generated) -> Sequence[Question]:
+def read_questions(source: Stored | Generated) -> Sequence[Question]:
   """All questions of a source, both splits; nothing is written. A file is read again only if it is not the one that was
   read before.
 
   Raises:
     InputError: a bad file or line, or a generator's parameter.
   """
-  if isinstance(source, Jsonl):
-    return _read_file(source).questions
+  if isinstance(source, Stored):
+    return _read_stored(source).questions
   return GENERATORS[source.generator](source.seed, source.count, **dict(source.parameters))
 
 
-def prepare(source: Jsonl | Generated, data_dir: str | os.PathLike[str]) -> tfds.core.DatasetBuilder:
+def prepare(source: Stored | Generated, data_dir: str | os.PathLike[str]) -> tfds.core.DatasetBuilder:
   """The builder of a source, its set ready to be read under data_dir; built if it is not there.
 
   Several processes may do this at once: the first that ends wins, and the others read what it wrote.
@@ -139,7 +144,7 @@ def prepare(source: Jsonl | Generated, data_dir: str | os.PathLike[str]) -> tfds
     InputError: a bad file or line, a generator's parameter, a folder that cannot be written.
   """
   config = _config(source)
-  builder_class = LocalQuestions if isinstance(source, Jsonl) else GeneratedQuestions
+  builder_class = LocalQuestions if isinstance(source, Stored) else GeneratedQuestions
   root = os.path.abspath(os.path.expanduser(data_dir))
 
   def new_builder():
@@ -174,56 +179,77 @@ def _quiet() -> Iterator[None]:
     absl.logging.set_verbosity(before)
 
 
-def parse_jsonl(content: bytes, source: Jsonl) -> list[Question]:
-  """The questions of a JSONL file's bytes; blank lines are skipped, duplicates are kept.
+def questions_of(rows: Iterable[tuple[int, dict]], source: Stored) -> list[Question]:
+  """The questions of a source's (number, row) pairs. Duplicates are kept.
 
   Raises:
-    InputError: naming file and line for text that is not UTF-8, a line that is not a JSON object, a missing
-      field, an empty question, an answer that is empty or does not match answer_pattern; a file without rows.
+    InputError: naming file and line for a missing field, an empty question, an answer that is empty or does not match
+      answer_pattern, and for questions that contradict one another (see Jsonl.unusable); for a file without rows.
   """
-  try:
-    text = content.decode("utf-8-sig")
-  except UnicodeDecodeError as error:
-    line = content.count(b"\n", 0, error.start) + 1
-    byte = f"byte 0x{content[error.start]:02x} is not UTF-8"
-    raise InputError(f"{source.path}:{line}", byte, "Save the file as UTF-8") from None
   questions = []
-  # Not splitlines(): it would also cut at U+2028 and others, which JSON allows within a string.
-  for number, line in enumerate(text.split("\n"), start=1):
+  for number, row in rows:
+    question = _parse_row(row, number, source)
+    if source.max_characters is None or len(question.text) <= source.max_characters:
+      questions.append(question)
     if source.max_rows is not None and len(questions) >= source.max_rows:
-      break
-    if line.strip():
-      question = _parse_row(line, number, source)
-      if source.max_characters is None or len(question.text) <= source.max_characters:
-        questions.append(question)
+      break  # what follows is not read
   if source.unusable == "drop":
-    questions = _usable(questions, source)
+    dropped = [q for q in questions if q.kind in KINDS and unusable(q.kind, q.answer, q.id) is not None]
+    questions = _without(dropped, questions, source, "their answers cannot judge")
+  questions = _without_contradictions(questions, source)
   if not questions:
     limit = f" of at most {source.max_characters} characters" if source.max_characters is not None else ""
-    raise InputError(str(source.path), f"the file has no rows{limit}", "Give one JSON object a line")
+    raise InputError(_place(source), f"the file has no rows{limit}", "Give one JSON object a line, or another file")
   return questions
 
 
-def _usable(questions: list[Question], source: Jsonl) -> list[Question]:
-  """The questions whose answers can judge; how many others there are, and in which lines, is written to standard error."""
-  dropped = [q for q in questions if q.kind in KINDS and unusable(q.kind, q.answer, q.id) is not None]
+def _without(dropped: list[Question], questions: list[Question], source: Stored, why: str) -> list[Question]:
+  """The other questions; how many are left out, and in which lines, is written to standard error."""
   if dropped:
-    lines = ", ".join(question.id.rpartition(":")[2] for question in dropped[:MAX_PLACES])
-    print(f"{source.path}: {len(dropped)} of {len(questions)} questions left out: their answers cannot judge (lines {lines}"
-          f"{', ...' if len(dropped) > MAX_PLACES else ''})", file=sys.stderr)
+    print(f"{_place(source)}: {len(dropped)} of {len(questions)} questions left out: {why} (lines {_lines(dropped)})",
+          file=sys.stderr)
   left_out = {question.id for question in dropped}
   return [question for question in questions if question.id not in left_out]
 
 
-def _parse_row(line: str, number: int, source: Jsonl) -> Question:
-  where = f"{source.path}:{number}"
-  try:
-    # Decimals as they are written: 0.10 stays "0.10".
-    row = json.loads(line, parse_float=str, parse_constant=_reject_constant)
-  except (ValueError, RecursionError) as error:
-    raise InputError(where, f"not JSON ({error}): {_excerpt(line)}", "Correct or remove the line") from None
-  if not isinstance(row, dict):
-    raise InputError(where, f"not a JSON object: {_excerpt(line)}", "Give one JSON object a line")
+def _lines(questions: Sequence[Question]) -> str:
+  lines = ", ".join(question.id.rpartition(":")[2] for question in questions[:MAX_PLACES])
+  return f"{lines}, ..." if len(questions) > MAX_PLACES else lines
+
+
+def _without_contradictions(questions: list[Question], source: Stored) -> list[Question]:
+  """The questions, if none comes twice with answers that are not equal; "drop": without those that do."""
+  if source.kind not in ("maths", "choice"):
+    return questions  # two sets of tests, puzzles or preferences do not contradict one another
+  first: dict[str, Question] = {}
+  wrong: dict[str, list[Question]] = {}
+  for question in questions:
+    text = " ".join(question.text.split())
+    if _contradict(first.setdefault(text, question), question):
+      wrong.setdefault(text, [first[text]]).append(question)
+  if not wrong:
+    return questions
+  if source.unusable == "drop":
+    dropped = [question for question in questions if " ".join(question.text.split()) in wrong]
+    return _without(dropped, questions, source, "they come with answers that contradict one another")
+  a, b, *_ = next(iter(wrong.values()))
+  more = f"; {len(wrong)} questions have such answers" if len(wrong) > 1 else ""
+  raise InputError(f"{_place(source)}:{b.id.rpartition(':')[2]}", f"the question of line {_lines([a])} with the answer "
+                   f"{b.answer!r:.80} instead of {a.answer!r:.80}{more}",
+                   'Correct them; unusable="drop" of the source leaves such questions out')
+
+
+def _contradict(one: Question, other: Question) -> bool:
+  if one.answer == other.answer:
+    return False
+  if one.kind == "choice":
+    return one.answer.strip("() .").casefold() != other.answer.strip("() .").casefold()
+  judge = KINDS[one.kind].judge
+  return not (judge(other.answer, one.answer, "")[0] or judge(one.answer, other.answer, "")[0])
+
+
+def _parse_row(row: dict, number: int, source: Stored) -> Question:
+  where = f"{_place(source)}:{number}"
   text = _text_field(row, source.question_field, "question_field", where)
   answer = _text_field(row, source.answer_field, "answer_field", where)
   if source.answer_pattern is not None:
@@ -250,19 +276,10 @@ def _text_field(row: dict, name: str, option: str, where: str) -> str:
   if isinstance(value, int) and not isinstance(value, bool):
     value = str(value)
   if not isinstance(value, str):
-    raise InputError(f"{where}, field {name!r}", _excerpt(json.dumps(value)), "Give text or a number")
+    raise InputError(f"{where}, field {name!r}", _excerpt(json.dumps(value, default=str)), "Give text or a number")
   if not value.strip():
     raise InputError(f"{where}, field {name!r}", "it is empty", "Fill it in or remove the line")
-  try:
-    value.encode("utf-8")
-  except UnicodeEncodeError:
-    found = "half of a surrogate pair"
-    raise InputError(f"{where}, field {name!r}", found, "Correct the \\u escape") from None
   return value.strip()
-
-
-def _reject_constant(name: str):
-  raise ValueError(f"{name} is not a JSON value")
 
 
 def _excerpt(text: str, tail: bool = False, width: int = 80) -> str:
@@ -271,45 +288,114 @@ def _excerpt(text: str, tail: bool = False, width: int = 80) -> str:
   return "..." + repr(text[-width:]) if tail else repr(text[:width]) + "..."
 
 
-def _read_file(source: Jsonl) -> _File:
-  """The file of a source as it is now, from memory if it was read before and is the same."""
-  path = Path(os.path.abspath(Path(source.path).expanduser()))
-  known = _FILES.get(source)
+def _read_stored(source: Stored) -> _Stored:
+  """The files of a source as they are now, from memory if they were read before and are the same."""
   try:
-    if known is not None and known.identity == _identity(path, path.stat()):
+    files = stored_files(source)
+    identity, known = _identity(files), _READ.get(source)
+    if known is not None and known.identity == identity:
       return known
-    with path.open("rb") as file:
-      identity = _identity(path, os.fstat(file.fileno()))
-      content = file.read()
-      if identity != _identity(path, os.fstat(file.fileno())):
-        raise InputError(str(source.path), CHANGED, "Start again")
+    sha256 = hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()
+    questions = tuple(questions_of(_rows(source), source))
+    if identity != _identity(files):
+      raise InputError(_place(source), CHANGED, "Start again")
   except FileNotFoundError:
-    raise InputError(str(source.path), "no such file", "Give the path of a JSONL file") from None
+    raise InputError(_place(source), "no such file", "Give the path of a JSONL or Parquet file") from None
   except IsADirectoryError:
-    raise InputError(str(source.path), "a folder", "Give the path of a JSONL file inside it") from None
+    raise InputError(_place(source), "a folder", "Give the path of a JSONL or Parquet file inside it") from None
   except OSError as error:
-    raise InputError(str(source.path), f"cannot be read ({error.strerror})", "Give a readable JSONL file") from None
-  _FILES[source] = _File(identity, hashlib.sha256(content).hexdigest(), tuple(parse_jsonl(content, source)))
-  return _FILES[source]
+    raise InputError(_place(source), f"cannot be read ({error.strerror})", "Give a readable file") from None
+  _READ[source] = _Stored(identity, sha256, questions)
+  return _READ[source]
 
 
-def _identity(path: Path, stat: os.stat_result) -> tuple:
-  """Equal as long as the file at a path is the same and nobody writes to it. The path is part of it, for questions are
-  named after it; the time of change (ctime) tells of a write even if the other times were set back."""
-  return path, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+def stored_files(source: Stored) -> list[Path]:
+  """The files that decide what a source holds. InputError for a data set of TFDS that is not on this machine."""
+  if isinstance(source, Jsonl):
+    return [Path(os.path.abspath(Path(source.path).expanduser()))]
+  return sorted(path for path in Path(_tfds(source).data_path).iterdir() if path.is_file())
 
 
-def _label(source: Jsonl) -> str:
-  """ "gsm8k/train.jsonl": says which file a question is from wherever the folder above lies."""
-  path = Path(os.path.abspath(Path(source.path).expanduser()))
+def _identity(files: Sequence[Path]) -> tuple:
+  """Equal as long as the files are the same and nobody writes to them. Paths are part of it, for questions are named after
+  them; the time of change (ctime) tells of a write even if the other times were set back."""
+  stats = [path.stat() for path in files]
+  return tuple((path, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+               for path, s in zip(files, stats, strict=True))
+
+
+def _rows(source: Stored) -> Iterator[tuple[int, dict]]:
+  """(number from 1, row) of a source's rows, decimals as text."""
+  if isinstance(source, Jsonl):
+    return read_rows(source.path, decimals_as_text=True)
+  return _tfds_rows(source)
+
+
+def _tfds(source: Tfds) -> tfds.core.DatasetBuilder:
+  """The data set, read from its files alone: no code of the catalogue is imported, nothing is downloaded."""
+  data_dir = None if source.data_dir is None else os.path.abspath(os.path.expanduser(source.data_dir))
+  try:
+    with _quiet():
+      name, version = naming.parse_builder_name_kwargs(source.name, data_dir=data_dir)
+      return read_only_builder.builder_from_files(str(name), **version)
+  except (ValueError, OSError) as error:  # DatasetNotFoundError is a ValueError
+    prepare_it = f"tfds build {source.name.partition(':')[0]} --file_format=array_record"
+    where = "" if data_dir is None else f" --data_dir={source.data_dir}"
+    raise InputError(_place(source), f"no such data set ({' '.join(str(error).split()):.300})",
+                     f"Prepare it, on a machine with TensorFlow: {prepare_it}{where}") from None
+
+
+def _tfds_rows(source: Tfds) -> Iterator[tuple[int, dict]]:
+  builder = _tfds(source)
+  types = builder.info.features
+  try:
+    records = builder.as_data_source(source.split)
+  except NotImplementedError:
+    raise InputError(_place(source), "in a format that only TensorFlow reads",
+                     "Prepare it with --file_format=array_record, or convert it with `tfds convert_format`") from None
+  except ValueError as error:
+    raise InputError(f"Tfds.split of {source.name}", f"{source.split!r} ({str(error).splitlines()[0]})",
+                     "Give a split of the data set") from None
+  for i in range(len(records)):
+    try:
+      row = records[i]
+    except Exception as error:  # array_record raises what its storage does
+      raise InputError(f"{_place(source)}:{i + 1}", f"cannot be read ({' '.join(str(error).split()):.200})",
+                       "Prepare the data set again") from None
+    yield i + 1, {name: _plain(value, types[name]) for name, value in row.items()}
+
+
+def _plain(value: object, feature: tfds.features.FeatureConnector) -> object:
+  """A value of TFDS as a row of JSONL could have it, decimals as text."""
+  if isinstance(value, bytes):
+    try:
+      return value.decode("utf-8")
+    except UnicodeDecodeError:
+      return None  # an image, for example
+  if isinstance(value, float | np.floating):
+    return str(np.dtype(feature.np_dtype).type(value))  # 0.1 of float32, not 0.10000000149
+  return value.item() if isinstance(value, np.generic) else value
+
+
+def _place(source: Stored) -> str:
+  """What messages call a source."""
+  return str(source.path) if isinstance(source, Jsonl) else _label(source)
+
+
+def _label(source: Stored) -> str:
+  """What questions' ids begin with: "gsm8k/train.jsonl", the same wherever the folder above lies; "math_qa/train"."""
+  if isinstance(source, Tfds):
+    return f"{source.name}/{source.split}"
+  (path,) = stored_files(source)
   return f"{path.parent.name}/{path.name}"
 
 
-def _config(source: Jsonl | Generated) -> SourceConfig:
+def _config(source: Stored | Generated) -> SourceConfig:
   fields = dataclasses.asdict(source)
-  if isinstance(source, Jsonl):
+  if isinstance(source, Stored):
     label = fields["path"] = _label(source)
-    sha256 = _read_file(source).sha256
+    fields.pop("data_dir", None)  # wherever it lies
+    sha256 = _read_stored(source).sha256
   else:
     label = source.generator
     sha256 = hashlib.sha256(inspect.getsource(inspect.getmodule(GENERATORS[source.generator])).encode("utf-8")).hexdigest()

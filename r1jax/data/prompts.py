@@ -15,14 +15,15 @@ import re
 from collections.abc import Sequence
 
 from r1jax.data import builders
-from r1jax.data.questions import HELD_OUT, TEST, TRAIN, VALIDATION, Generated, Jsonl, Question, split_of
+from r1jax.data.questions import HELD_OUT, TEST, TRAIN, VALIDATION, Generated, Jsonl, Question, Tfds, split_of
 from r1jax.data.templates import Template, render
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 
+TFDS_NAME = re.compile(r"[a-zA-Z]\w*(?:/[\w.\-]+)?(?::\d+\.\d+\.\d+)?", re.ASCII)  # no "huggingface:NAME": that downloads
 ALL = "all"
 JOINT = {HELD_OUT: (VALIDATION, TEST), ALL: (TRAIN, VALIDATION, TEST)}  # what is read as one
-Source = Jsonl | Generated | tuple[Jsonl | Generated, ...]  # several together are one
+Source = Jsonl | Tfds | Generated | tuple[Jsonl | Tfds | Generated, ...]  # several together are one
 
 
 class QuestionSet(Sequence[Question]):
@@ -65,15 +66,15 @@ def check_source(source: Source) -> None:
   Raises:
     InputError: naming the field, its value and the remedy.
   """
-  if isinstance(source, Jsonl):
-    _check_jsonl(source)
+  if isinstance(source, Jsonl | Tfds):
+    _check_stored(source)
   elif isinstance(source, Generated):
     _check_generated(source)
   elif isinstance(source, tuple) and source:
     for part in source:
       check_source(part)
   else:
-    raise InputError("source of questions", repr(source), "Give a Jsonl, a Generated, or a tuple of them")
+    raise InputError("source of questions", repr(source), "Give a Jsonl, a Tfds, a Generated, or a tuple of them")
 
 
 def read_all(source: Source) -> list[Question]:
@@ -250,9 +251,16 @@ def _without_prefill(response: str, prefill: str) -> str:
   return response[re.match(rf"(?:\s*{words})?{ending}", response).end():]
 
 
-def _check_jsonl(source: Jsonl) -> None:
-  fits = isinstance(source.path, str | os.PathLike) and os.fspath(source.path)
-  _require(fits, source, "path", "Give a file's path")
+def _check_stored(source: Jsonl | Tfds) -> None:
+  if isinstance(source, Jsonl):
+    fits = isinstance(source.path, str | os.PathLike) and os.fspath(source.path)
+    _require(fits, source, "path", "Give a file's path")
+  else:
+    _require(isinstance(source.name, str) and TFDS_NAME.fullmatch(source.name), source, "name",
+             'Give the name of a data set, such as "math_qa" or "math_dataset/algebra__linear_1d"')
+    _require(isinstance(source.split, str) and source.split, source, "split", 'Give a split, such as "train"')
+    fits = source.data_dir is None or isinstance(source.data_dir, str | os.PathLike) and os.fspath(source.data_dir)
+    _require(fits, source, "data_dir", "Give a folder's path, or None for TFDS's own")
   for name in ("question_field", "answer_field", "kind", "language"):
     value = getattr(source, name)
     _require(isinstance(value, str) and value, source, name, "Give a name")
@@ -271,7 +279,7 @@ def _check_jsonl(source: Jsonl) -> None:
   try:
     groups = re.compile(source.answer_pattern).groups
   except (re.error, TypeError) as error:
-    raise InputError("Jsonl.answer_pattern", f"{source.answer_pattern!r} ({error})", remedy) from None
+    raise InputError(f"{type(source).__name__}.answer_pattern", f"{source.answer_pattern!r} ({error})", remedy) from None
   _require(groups == 1, source, "answer_pattern", remedy)
 
 
@@ -299,7 +307,7 @@ def _check_generated(source: Generated) -> None:
     raise InputError("Generated.parameters", f"{source.parameters!r} ({error})", remedy) from None
 
 
-def _check_held_out(source: Jsonl | Generated) -> None:
+def _check_held_out(source: Jsonl | Tfds | Generated) -> None:
   share = source.held_out
   fits = isinstance(share, int | float) and 0 < share < 1
   _require(fits, source, "held_out", "Give a share between 0 and 1, both exclusive")
@@ -309,6 +317,6 @@ def _is_int(value: object) -> bool:
   return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _require(holds: object, source: Jsonl | Generated, name: str, remedy: str) -> None:
+def _require(holds: object, source: Jsonl | Tfds | Generated, name: str, remedy: str) -> None:
   if not holds:
     raise InputError(f"{type(source).__name__}.{name}", repr(getattr(source, name)), remedy)

@@ -40,7 +40,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Jsonl:
-  """Questions out of a local JSONL file, one JSON object a line.
+  """Questions out of a local file: JSONL, one JSON object a line, packed by gzip or not; or Parquet (NAME.parquet).
 
   Attributes:
     path: the file. A relative path counts from the working directory.
@@ -53,8 +53,10 @@ class Jsonl:
       by each question's text.
     max_rows: read only the first rows of the file; None reads all.
     max_characters: leave out questions that are longer; None leaves out none.
-    unusable: what is done with a gold answer that nothing could be compared with (no mathematics, a sentence, "N/A").
-      "refuse": a run that judges by it says so, with counts and lines, and does not start. "drop": left out and counted.
+    unusable: what is done with a gold answer that nothing could be compared with (no mathematics, a sentence, "N/A"), and
+      with a question that comes again with an answer that contradicts the first (kinds "maths" and "choice").
+      "refuse": a run that judges by it says so, with counts and lines, and does not start; contradictions are refused when
+      the file is read. "drop": left out and counted, contradictory questions with all their answers.
     kind, language: copied into every Question.
     level_field: the field that holds the level (text or a number; "Level 5" becomes "5"), MATH's "level". None: no levels.
   """
@@ -62,6 +64,34 @@ class Jsonl:
   path: str | os.PathLike[str]
   question_field: str = "question"
   answer_field: str = "answer"
+  answer_pattern: str | None = None
+  held_out: float = 0.1
+  max_rows: int | None = None
+  max_characters: int | None = None
+  kind: str = "maths"
+  language: str = "en"
+  remove_commas: bool = False
+  unusable: str = "refuse"
+  level_field: str | None = None
+
+
+@dataclass(frozen=True)
+class Tfds:
+  """Questions out of a data set of the TFDS catalogue that lies on this machine; nothing is downloaded, TensorFlow is not
+  needed. `tfds build NAME --file_format=array_record` prepares one.
+
+  Attributes:
+    name: the data set's, with config and version where they matter: "math_qa", "math_dataset/algebra__linear_1d:1.0.0".
+    split: of the data set, also "train[:1000]" or "train+test". Which of its questions are held out is up to held_out.
+    data_dir: the folder of TFDS data sets; None is TFDS's own (~/tensorflow_datasets).
+    The other fields are those of Jsonl; max_rows counts the rows of the split. A question's id is "NAME/SPLIT:ROW".
+  """
+
+  name: str
+  split: str = "train"
+  question_field: str = "question"
+  answer_field: str = "answer"
+  data_dir: str | os.PathLike[str] | None = None
   answer_pattern: str | None = None
   held_out: float = 0.1
   max_rows: int | None = None

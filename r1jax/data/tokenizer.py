@@ -108,8 +108,9 @@ def load_tokenizer(
     InputError: no or a broken tokenizer, a special token that it lacks, no stop token at all.
   """
   file = _find_tokenizer(Path(path).expanduser())
+  text = _read_text(file)
   try:
-    backend = tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
+    backend = tokenizers.Tokenizer.from_str(text)
   except Exception as error:  # `tokenizers` raises bare Exception
     remedy = "Give a tokenizer.json of the tokenizers library"
     raise InputError(str(file), f"not a tokenizer ({error})", remedy) from None
@@ -119,8 +120,11 @@ def load_tokenizer(
   settings = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
   chat_template = folder / "chat_template.jinja"
   if chat_template.is_file():
-    settings.setdefault("chat_template", chat_template.read_text(encoding="utf-8"))
-  vocab_size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
+    settings.setdefault("chat_template", _read_text(chat_template))
+  _check_template(settings.get("chat_template"), folder)
+  vocab_size = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+  if not vocab_size:
+    raise InputError(str(file), "the tokenizer has no tokens", "Copy the file again")
   find = _SpecialTokens(backend, folder, settings, vocab_size)
   asked_for = [find.id_of(token, "stop_tokens") for token in stop_tokens]
   stop_ids = tuple(dict.fromkeys(find.named("eos") + asked_for + find.numbered("eos")))
@@ -209,6 +213,8 @@ class _SpecialTokens:
     token = self.settings.get(f"{role}_token")
     token = token.get("content") if isinstance(token, dict) else token
     where = f"{self.folder / 'tokenizer_config.json'}, {role}_token"
+    if token is not None and not isinstance(token, str):
+      raise InputError(where, f"{token!r:.80} is not a token's text", 'Write the token, such as "<|im_end|>"')
     return [] if token is None else [self.id_of(token, where)]
 
   def numbered(self, role: str) -> list[int]:
@@ -219,9 +225,9 @@ class _SpecialTokens:
       for index in value if isinstance(value, list) else [value]:
         if index is None or index == -1:  # -1: older folders' way to say none
           continue
-        if not isinstance(index, int) or not 0 <= index < self.vocab_size:
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < self.vocab_size:
           where = f"{self.folder / name}, {role}_token_id"
-          raise InputError(where, index, f"Give an id of the tokenizer, 0 to {self.vocab_size - 1}")
+          raise InputError(where, f"{index!r:.80}", f"Give an id of the tokenizer, 0 to {self.vocab_size - 1}")
         found.append(index)
     return found
 
@@ -232,10 +238,22 @@ def _adds_bos(backend: tokenizers.Tokenizer, settings: dict, bos_id: int) -> boo
   return backend.encode("", add_special_tokens=True).ids[:1] == [bos_id]
 
 
+def _check_template(template: object, folder: Path) -> None:
+  """InputError unless it is None, a text, or several by name, as older folders have them."""
+  entries = template if isinstance(template, list) else []
+  named = all(isinstance(entry, dict) and isinstance(entry.get("template"), str) for entry in entries)
+  if not (template is None or isinstance(template, str) or isinstance(template, list) and named):
+    raise InputError(f"{folder / 'tokenizer_config.json'}, chat_template", f"{template!r:.80} is no template",
+                     "Write a text, or a list of objects with name and template")
+
+
 def _find_tokenizer(path: Path) -> Path:
   file = path / "tokenizer.json" if path.is_dir() else path
-  if file.is_file():
-    return file
+  try:
+    if file.is_file():
+      return file
+  except OSError as error:
+    raise InputError(str(file), f"cannot be read ({error.strerror})", "Give a file that you may read") from None
   if path.is_dir():
     remedy = "Have transformers write one: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
     raise InputError(str(path), "the folder has no tokenizer.json", remedy)
@@ -246,12 +264,23 @@ def _read_json(file: Path) -> dict:
   if not file.is_file():
     return {}
   try:
-    value = json.loads(file.read_text(encoding="utf-8"))
-  except ValueError as error:
+    value = json.loads(_read_text(file))
+  except InputError:
+    raise
+  except (ValueError, RecursionError) as error:
     raise InputError(str(file), f"not JSON ({error})", "Correct the file") from None
   if not isinstance(value, dict):
     raise InputError(str(file), "not a JSON object", "Correct the file")
   return value
+
+
+def _read_text(file: Path) -> str:
+  try:
+    return file.read_text(encoding="utf-8")
+  except UnicodeDecodeError as error:
+    raise InputError(str(file), f"byte {error.start + 1} is not UTF-8", "Save the file as UTF-8") from None
+  except OSError as error:
+    raise InputError(str(file), f"cannot be read ({error.strerror})", "Give a file that you may read") from None
 
 
 def _write_json(file: Path, value: dict) -> None:

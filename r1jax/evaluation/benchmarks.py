@@ -2,18 +2,16 @@
 
     questions = load(BENCHMARKS["gsm8k"], "data/gsm8k/test.jsonl")
 
-A file is JSONL, JSON (a list of objects), CSV, or one of these with .gz appended. Nothing is downloaded. Prompts and
+A file is JSONL, JSON (a list of objects) or CSV, packed by gzip or not, or Parquet. Nothing is downloaded. Prompts and
 numbers of samples are those of R1 (arXiv V2, appendix D.1 and Table 32); what it leaves open is marked as ours.
 """
 import csv
-import gzip
 import hashlib
-import io
 import json
 import os
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from r1jax.data.questions import Question
 from r1jax.data.templates import PLACE, Template
 from r1jax.errors import InputError
 from r1jax.evaluation.livecodebench import tests_of
+from r1jax.files import parse_json, read_lines, read_rows
 from r1jax.verifiers import choice, instructions
 from r1jax.verifiers.choice import LETTERS
 from r1jax.verifiers.kinds import check_references, unusable
@@ -106,38 +105,27 @@ def solutions(benchmark: Benchmark, path: str | os.PathLike[str]) -> dict[str, s
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping]]:
   """(number from 1, row) of each row of a file."""
+  remedy = "Give the benchmark's file: --benchmark NAME=FILE."
+  kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+  if kind not in ("csv", "json"):
+    yield from read_rows(path, remedy)
+    return
+  lines = (line for _, line in read_lines(path, remedy))
+  rows = _csv_rows(lines, path) if kind == "csv" else parse_json("".join(lines), str(path))
+  if isinstance(rows, dict) or not isinstance(rows, Iterable):
+    raise InputError(str(path), "not a list", "Give a JSON list of objects, or JSONL.")
+  for number, row in enumerate(rows, start=1):
+    if not isinstance(row, dict):
+      raise InputError(f"{path}:{number}", "not a JSON object", "Correct it, or copy the file again.")
+    yield number, row
+
+
+def _csv_rows(lines: Iterator[str], path: Path) -> Iterator[dict]:
+  rows = csv.DictReader(lines)
   try:
-    content = path.read_bytes()
-    text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
-  except FileNotFoundError:
-    raise InputError(str(path), "no such file", "Give the benchmark's file: --benchmark NAME=FILE.") from None
-  except (OSError, EOFError, UnicodeDecodeError) as error:
-    raise InputError(str(path), f"cannot be read ({error})", "Give a file in UTF-8, or one that gzip has packed.") from None
-  kind = path.name.removesuffix(".gz").rpartition(".")[2].lower()
-  if kind == "csv":
-    yield from enumerate(csv.DictReader(io.StringIO(text)), start=1)
-  elif kind == "json":
-    rows = _parsed(text, str(path))
-    if not isinstance(rows, list):
-      raise InputError(str(path), "not a list", "Give a JSON list of objects, or JSONL.")
-    yield from ((number, _object(row, f"{path}:{number}")) for number, row in enumerate(rows, start=1))
-  else:  # not splitlines(): text may have U+2028 in it
-    for number, line in enumerate(text.split("\n"), start=1):
-      if line.strip():
-        yield number, _object(_parsed(line, f"{path}:{number}"), f"{path}:{number}")
-
-
-def _parsed(text: str, where: str):
-  try:
-    return json.loads(text)
-  except (ValueError, RecursionError) as error:
-    raise InputError(where, f"not JSON ({error})", "Correct it, or copy the file again.") from None
-
-
-def _object(row, where: str) -> Mapping:
-  if not isinstance(row, dict):
-    raise InputError(where, "not a JSON object", "Correct it, or copy the file again.")
-  return row
+    yield from rows
+  except csv.Error as error:
+    raise InputError(f"{path}:{rows.line_num}", f"not CSV ({error})", "Correct it, or copy the file again.") from None
 
 
 def _field(row: Mapping, names: Sequence[str], where: str) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 from r1jax.config import from_json
 from r1jax.curation.datasets import Rows
 from r1jax.curation.overlap import overlapping
+from r1jax.data.builders import stored_files
 from r1jax.data.prompts import read_all
-from r1jax.data.questions import TRAIN, Generated, Jsonl, Question, split_of
+from r1jax.data.questions import TRAIN, Generated, Jsonl, Question, Tfds, split_of
 from r1jax.errors import InputError
 
 MEASURES = ("Compare",)  # types of stages that train nothing
@@ -29,7 +30,7 @@ def training_sets(experiment: Mapping, stage: str,
                   run_dir: str | os.PathLike[str]) -> tuple[list[tuple[str, object]], list[str]]:
   """((name, source) of what the stages of a run up to `stage` were trained on, what cannot be searched).
 
-  experiment: as config.json has it. Sources are Jsonl, Generated and Rows; endless documents that a program makes, and
+  experiment: as config.json has it. Sources are Jsonl, Tfds, Generated and Rows; endless documents that a program makes, and
   files that are gone, cannot be searched, and are named.
   """
   found: dict[str, object] = {}
@@ -49,7 +50,7 @@ def _collect(value, where: str, run_dir: Path, found: dict, unknown: set) -> Non
       _collect(each, f"{where}.{i}", run_dir, found, unknown)
   if not isinstance(value, dict):
     return
-  kind = {"Jsonl": Jsonl, "Generated": Generated, "Rows": Rows}.get(value.get("type"))
+  kind = {"Jsonl": Jsonl, "Tfds": Tfds, "Generated": Generated, "Rows": Rows}.get(value.get("type"))
   if kind is None:
     if where.endswith(".documents") and "type" in value:
       unknown.add(value["type"])
@@ -63,14 +64,23 @@ def _collect(value, where: str, run_dir: Path, found: dict, unknown: set) -> Non
   if isinstance(source, Jsonl | Rows) and not Path(source.path).expanduser().is_file():
     unknown.add(f"{source.path} (no such file)")
     return
-  name = str(source.path) if isinstance(source, Jsonl | Rows) else f"{source.generator} (generated, seed {source.seed})"
+  if isinstance(source, Tfds):
+    try:
+      stored_files(source)
+    except InputError:
+      unknown.add(f"{source.name} (no such data set)")
+      return
+  if isinstance(source, Generated):
+    name = f"{source.generator} (generated, seed {source.seed})"
+  else:
+    name = f"{source.name}/{source.split} (TFDS)" if isinstance(source, Tfds) else str(source.path)
   found[name] = source
 
 
 def texts_of(sources: Iterable[tuple[str, object]]) -> Iterator[tuple[str, str]]:
   """(name, text) of every row that was trained on. InputError, naming it, for a file that is no longer there."""
   for name, source in sources:
-    if isinstance(source, Jsonl | Generated):
+    if isinstance(source, Jsonl | Tfds | Generated):
       yield from ((name, q.text) for q in read_all(source) if split_of(q.text, source.held_out) == TRAIN)
     else:
       yield from ((name, text) for row in source.read(".") for text in row.values() if isinstance(text, str))

@@ -18,7 +18,7 @@ from r1jax.data.questions import Question
 from r1jax.errors import InputError
 from r1jax.evaluation.accuracy import ratio
 from r1jax.evaluation.measure import estimated
-from r1jax.files import read_jsonl
+from r1jax.files import read_rows
 from r1jax.rewards.language import after_thought
 from r1jax.verifiers.tags import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 
@@ -56,7 +56,7 @@ def baselines(questions: Sequence[Question], file: str | os.PathLike[str] | None
 def _answers(file: Path) -> dict[str, str]:
   """uid or id -> answer of a file of answers."""
   found = {}
-  for row in read_jsonl(file):
+  for _, row in read_rows(file):
     key = next((row[name] for name in ("uid", "question_id", "id") if name in row), None)
     if key is not None:
       found.setdefault(str(key), _answer(row))

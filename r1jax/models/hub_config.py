@@ -4,8 +4,9 @@ import json
 import math
 import os
 import pathlib
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,11 @@ from r1jax.errors import InputError
 from r1jax.models.config import ModelConfig, RopeScaling
 
 ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
+# What transformers 5 takes where a field is absent, by family; the sizes that make up all tensors have to be there.
+_QWEN = {"num_key_value_heads": 32, "max_position_embeddings": 32_768, "rms_norm_eps": 1e-6}
+DEFAULTS = {"qwen2": _QWEN, "qwen3": _QWEN | {"head_dim": 128},
+            "llama": {"max_position_embeddings": 2048, "rms_norm_eps": 1e-6}}
+DEFAULT_THETA = 10_000.0  # in all three
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class JsonObject:
     allowed = (int, float) if kind is float else kind
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
       raise self.error(name, f"It must be of type {kind.__name__}.")
+    if kind is float and not abs(value) <= sys.float_info.max:
+      raise self.error(name, "It must be a finite number.")
     return kind(value)
 
 
@@ -47,7 +55,7 @@ def read_json(path: pathlib.Path) -> JsonObject:
     values = json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
     raise InputError(str(path), "no such file", "Give a folder of the Hugging Face format.") from None
-  except (ValueError, OSError) as e:
+  except (ValueError, RecursionError, OSError) as e:
     raise InputError(str(path), f"not readable as JSON ({e})", "Copy it again from where it came.") from None
   if not isinstance(values, dict):
     raise InputError(str(path), "not a JSON object", "Copy it again from where it came.")
@@ -55,23 +63,26 @@ def read_json(path: pathlib.Path) -> JsonObject:
 
 
 def config_from_folder(folder: str | os.PathLike) -> ModelConfig:
-  """The ModelConfig of a Hugging Face folder's config.json, as transformers 4 or 5 wrote it.
+  """The ModelConfig of a Hugging Face folder's config.json, read as transformers 5 reads it, whichever wrote it.
 
-  InputError for a missing field and for an architecture, activation, attention window, quantisation or rotary
-  scaling that r1jax does not compute. Absent fields that have a default in transformers take that default.
+  Absent fields take the DEFAULTS of transformers. InputError for a missing size of the model (vocabulary, width, layers,
+  heads, feed-forward), and for an architecture, activation, attention, quantisation or rotary scaling that r1jax does
+  not compute. `architectures` may be absent or empty, and its name may have something before that of the family
+  (FSDPQwen2ForCausalLM). Where `rope_scaling` was added to a file that has `rope_parameters`, it counts alone. Where
+  YaRN stretches the context and max_position_embeddings is still the original one, the context is factor times that.
   """
   hub = read_json(pathlib.Path(folder) / "config.json")
   family = _family(hub)
+  hub = replace(hub, values=DEFAULTS[family] | hub.values)
   _refuse_variants(hub)
   rope_theta, rope_scaling = _rope(hub)
   num_heads, d_model = hub.get("num_attention_heads", int), hub.get("hidden_size", int)
   sizes = {
     "vocab_size": hub.get("vocab_size", int), "d_model": d_model, "num_heads": num_heads,
     "num_layers": hub.get("num_hidden_layers", int),
-    # Llama 1 and 2 have no num_key_value_heads; in the other families it is always written.
-    "num_kv_heads": hub.get("num_key_value_heads", int, num_heads if family == "llama" else None),
-    "head_dim": hub.get("head_dim", int, 128 if family == "qwen3" else d_model // max(num_heads, 1)),
-    "d_ff": hub.get("intermediate_size", int), "max_position": hub.get("max_position_embeddings", int)}
+    "num_kv_heads": hub.get("num_key_value_heads", int, num_heads), "head_dim": hub.get(
+      "head_dim", int, d_model // max(num_heads, 1)),
+    "d_ff": hub.get("intermediate_size", int), "max_position": _context(hub, rope_scaling)}
   rms_norm_eps, tied = hub.get("rms_norm_eps", float), hub.get("tie_word_embeddings", bool, False)
   try:
     return ModelConfig(
@@ -85,10 +96,24 @@ def _family(hub: JsonObject) -> str:
   supported = f"r1jax computes {', '.join(ARCHITECTURES.values())} only: choose such a model."
   family = hub.get("model_type", str)
   if family not in ARCHITECTURES:
+    quantised = hub.values.get("quantization_config")
+    if quantised:  # DeepSeek-V3's own files: said at once, for a model of another type would be refused for it next
+      kind = quantised.get("quant_method", quantised) if isinstance(quantised, dict) else quantised
+      raise InputError(f"{hub.path}: model_type, quantization_config", f"{family!r}, quantised ({str(kind):.80})",
+                       supported.replace("such a model", "such a model, with unquantised files (bf16, f16 or f32)"))
     raise hub.error("model_type", supported)
-  if hub.values.get("architectures") not in (None, [ARCHITECTURES[family]]):
-    raise hub.error("architectures", supported)
+  names, known = hub.values.get("architectures") or [], ARCHITECTURES[family]
+  if not isinstance(names, list) or not all(isinstance(name, str) and name.endswith(known) for name in names):
+    raise hub.error("architectures", f"{supported} If this one is computed as {known}, write [\"{known}\"] there.")
   return family
+
+
+def _context(hub: JsonObject, scaling: RopeScaling | None) -> int:
+  """Most positions: max_position_embeddings, or what YaRN makes of it where the file still says the original length."""
+  longest = hub.get("max_position_embeddings", int)
+  if scaling is not None and scaling.kind == "yarn" and longest <= scaling.original_max_position:
+    return int(scaling.factor * scaling.original_max_position)
+  return longest
 
 
 def _refuse_variants(hub: JsonObject) -> None:
@@ -103,13 +128,16 @@ def _refuse_variants(hub: JsonObject) -> None:
   windowed = hub.values.get("use_sliding_window") and hub.values.get("sliding_window") is not None
   if windowed and hub.get("max_window_layers", int, 0) < hub.get("num_hidden_layers", int):
     raise hub.error("use_sliding_window", "Only attention to all tokens is computed; false is required.")
-  if any(kind != "full_attention" for kind in hub.values.get("layer_types") or []):
+  if hub.values.get("dual_chunk_attention_config"):
+    raise hub.error("dual_chunk_attention_config", "Dual chunk attention (Qwen2.5-1M) is not computed. It differs beyond "
+                    "chunk_size tokens only: remove the field, and let max_position_embeddings end there.")
+  if any(kind != "full_attention" for kind in hub.get("layer_types", list, [])):
     raise hub.error("layer_types", "Only 'full_attention' is computed: use a model with no other.")
 
 
 def _rope(hub: JsonObject) -> tuple[float, RopeScaling | None]:
-  """rope_theta and the scaling: transformers 5's `rope_parameters`, or rope_theta and `rope_scaling`."""
-  block = "rope_parameters" if hub.values.get("rope_parameters") else "rope_scaling"
+  """rope_theta and the scaling. `rope_scaling` replaces transformers 5's `rope_parameters` where both are there."""
+  block = "rope_scaling" if hub.values.get("rope_scaling") else "rope_parameters"
   if not isinstance(hub.values.get(block) or {}, dict):
     raise hub.error(block, "It must be a JSON object or null.")
   rope = JsonObject(hub.path, hub.values.get(block) or {}, f"{block}.")
@@ -119,8 +147,12 @@ def _rope(hub: JsonObject) -> tuple[float, RopeScaling | None]:
   for where in (hub, rope):
     if where.values.get("partial_rotary_factor") not in (None, 1):
       raise where.error("partial_rotary_factor", "Only rotation of the whole head is computed.")
-  # 10,000 is what transformers takes when the field is absent, as it is in Llama 2's files.
-  theta = rope.get("rope_theta", float, hub.get("rope_theta", float, 10_000.0))
+  replaced = hub.values.get("rope_parameters") if block == "rope_scaling" else None
+  lost = replaced.get("rope_theta", DEFAULT_THETA) if isinstance(replaced, dict) else DEFAULT_THETA
+  if lost != DEFAULT_THETA and not any("rope_theta" in where.values for where in (hub, rope)):
+    raise InputError(f"{hub.path}: rope_scaling", f"it replaces rope_parameters, and with it rope_theta {lost}",
+                     "Write its fields into rope_parameters, or rope_theta into it: without one, 10,000 is taken.")
+  theta = rope.get("rope_theta", float, hub.get("rope_theta", float, DEFAULT_THETA))
   kind_field = "rope_type" if "rope_type" in rope.values else "type"
   kind = rope.get(kind_field, str, "default")
   if kind == "default":
@@ -131,7 +163,7 @@ def _rope(hub: JsonObject) -> tuple[float, RopeScaling | None]:
   numbers = {name: rope.get(name, float) for name in ("factor", *names)}
   if kind == "yarn":
     numbers |= _yarn(rope, numbers["factor"])
-  window = rope.get("original_max_position_embeddings", int)
+  window = rope.get("original_max_position_embeddings", int, hub.get("max_position_embeddings", int))
   return theta, RopeScaling(kind=kind, original_max_position=window, **numbers)
 
 

@@ -138,6 +138,12 @@ def _all_slots(config: ModelConfig) -> list[Slot]:
   return [slot for leaf, weight in table.items() for slot in _slots(leaf, weight)]
 
 
+def _check_family(config: ModelConfig, done: str) -> None:
+  """InputError for a family that has no names for its tensors here yet."""
+  if config.family not in ARCHITECTURES:
+    raise InputError("model.family", repr(config.family), f"Only {', '.join(ARCHITECTURES)} can be {done} yet.")
+
+
 # Loading.
 
 
@@ -147,12 +153,15 @@ def load(folder: str | os.PathLike, config: ModelConfig, mesh: Mesh, dtype=np.fl
 
   Tensors may be bf16, f16 or f32. One InputError lists all tensors that are missing, unknown or misshapen for
   `config`, before any data is read. Buffers of rotary frequencies are ignored. The folder of a tied model may
-  carry lm_head.weight as well, if it equals the embedding.
+  carry lm_head.weight as well, if it equals the embedding, or instead.
   """
+  _check_family(config, "loaded")
   folder, dtype = pathlib.Path(folder), np.dtype(dtype)
   places = shardings(config, mesh, rules)
   with contextlib.ExitStack() as open_files:
     stored = _stored_tensors(folder, open_files)
+    if config.tie_embeddings and EMBED not in stored and HEAD in stored:
+      stored[EMBED] = stored.pop(HEAD)  # one matrix under either of its names
     _check_tensors(folder, config, stored)
 
     def leaf(path, weight: Weight, sharding: NamedSharding) -> jax.Array:
@@ -193,7 +202,12 @@ def _stored_tensors(folder: pathlib.Path, open_files: contextlib.ExitStack) -> d
   if (folder / SINGLE_FILE).exists():
     names = [SINGLE_FILE]
   elif (folder / INDEX_FILE).exists():
-    names = sorted(set(read_json(folder / INDEX_FILE).get("weight_map", dict).values()))
+    index = read_json(folder / INDEX_FILE).get("weight_map", dict)
+    wrong = next((tensor for tensor, name in index.items() if not isinstance(name, str) or not name), None)
+    if wrong is not None:
+      raise InputError(f"{folder / INDEX_FILE}: weight_map: {wrong}", f"{index[wrong]!r:.80} is no file's name",
+                       "Copy the file again from where it came.")
+    names = sorted(set(index.values()))
   else:
     raise InputError(str(folder), f"neither {SINGLE_FILE} nor {INDEX_FILE}",
                      "Give a folder with safetensors weights (transformers' save_pretrained writes one).")
@@ -203,7 +217,7 @@ def _stored_tensors(folder: pathlib.Path, open_files: contextlib.ExitStack) -> d
       raise InputError(f"{folder / INDEX_FILE}: weight_map", f"no file {name!r}", "Copy the missing file.")
     try:
       file = open_files.enter_context(safe_open(folder / name, "np"))
-    except SafetensorError as e:
+    except (SafetensorError, OSError) as e:
       raise InputError(str(folder / name), f"not a whole safetensors file ({e})", "Copy it again.") from None
     tensors |= {tensor: file.get_slice(tensor) for tensor in list(file.keys())}
   return tensors
@@ -217,7 +231,7 @@ def _check_tensors(folder: pathlib.Path, config: ModelConfig, stored: Mapping[st
   found -= {HEAD} if spare_head else set()
   both = sorted(found & wanted.keys())
   shapes = {name: (list(stored[name].get_shape()), list(wanted[name].stored_shape)) for name in both}
-  types = {name: stored[name].get_dtype() for name in both}
+  types = {name: stored[name].get_dtype() for name in (*both, *([HEAD] if spare_head else []))}
   misfits = {
     "missing": sorted(wanted.keys() - found),
     "not in the model": sorted(found - wanted.keys()),
@@ -241,12 +255,12 @@ def _listed(names: list[str]) -> str:
 
 
 def _equal(a: Any, b: Any, rows: int = 4096) -> bool:
-  """Whether two stored matrices are the same, read `rows` rows at a time."""
-  if (a.get_shape(), a.get_dtype()) != (b.get_shape(), b.get_dtype()):
+  """Whether two stored matrices hold the same numbers, of whatever types; read `rows` rows at a time."""
+  if a.get_shape() != b.get_shape():
     return False
   end = a.get_shape()[0]
   pieces = (slice(start, min(start + rows, end)) for start in range(0, end, rows))
-  return all(np.array_equal(a[piece], b[piece]) for piece in pieces)
+  return all(np.array_equal(a[piece].astype(np.float32), b[piece].astype(np.float32)) for piece in pieces)
 
 
 # Exporting.
@@ -265,8 +279,7 @@ def export(params: dict, config: ModelConfig, folder: str | os.PathLike, tokeniz
   that of `params` or cannot be expressed by the hub's architecture.
   """
   folder = pathlib.Path(folder)
-  if config.family not in ARCHITECTURES:
-    raise InputError("model.family", repr(config.family), f"Only {', '.join(ARCHITECTURES)} can be exported yet.")
+  _check_family(config, "exported")
   leaves = _leaves(params)
   _check_params(leaves, config)
   dtype = np.dtype(leaves["embed"].dtype if dtype is None else dtype)

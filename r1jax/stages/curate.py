@@ -188,7 +188,7 @@ class Curate:
     """The first `count` of the other data that evaluation sets do not share, as rows with provenance."""
     documents, found = self.others.documents, []
     if isinstance(documents, Rows):
-      rows = list(documents.read(context.run_dir))
+      rows = list(documents.examples(context.run_dir))
       for i, row in enumerate(rows):
         if len(found) < count and not _contaminated(measured, row):
           found.append({**row, "provenance": {"stage": self.name, "other": i}})

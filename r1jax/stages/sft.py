@@ -118,7 +118,7 @@ class SFT:
     if not isinstance(self.documents, Rows):
       self.pack(tokenizer, partial(self._document, tokenizer), 0, 1)
     elif self.documents.path is not None:
-      for _ in self._encoded(tokenizer, self.documents.read("")):
+      for _ in self._encoded(tokenizer, self.documents.examples("")):
         pass
 
   def pack(self, tokenizer: Tokenizer, sequences: Sequences, cursor: int, parts: int) -> tuple[Packed, int]:
@@ -140,22 +140,20 @@ class SFT:
 
   def _encoded(self, tokenizer: Tokenizer, rows: Iterable[dict]) -> Iterator[tuple[list[int], int]]:
     """A data set's sequences that are not too long, one after another; InputError if none is."""
-    kept = number = 0
-    for number, row in enumerate(rows, 1):
-      if not isinstance(row.get("question"), str) or not isinstance(row.get("response"), str):
-        raise InputError(f"stages.{self.name}.documents, row {number}", f"fields {sorted(row)}",
-                         "A row needs the texts question and response.")
+    kept = seen = 0
+    for row in rows:
+      seen += 1
       ids, context = self._encode(tokenizer, row["question"], row["response"])
       if len(ids) <= self.max_length:
         kept += 1
         yield ids, context
     if not kept:
-      raise InputError(f"stages.{self.name}.documents", f"{number} rows, none within max_length {self.max_length}",
+      raise InputError(f"stages.{self.name}.documents", f"{seen} rows, none within max_length {self.max_length}",
                        "Loosen the filters of the stage that made them, sample more, or raise max_length.")
 
   def _token_rows(self, context: Context) -> tuple[TokenRows, int]:
     """(the data set's sequences, on disk; how many of its rows were left out as too long)."""
-    rows = self.documents.read(context.run_dir)
+    rows = self.documents.examples(context.run_dir)
     key = rows_key(sha256_of(self.documents.file(context.run_dir)), fingerprint(context.tokenizer), self.template.text,
                    self.template.prefill, self.max_length, self.train_on_prompt)
     kept = write_token_rows(context.run_dir / "data" / "token_rows", key, self._encoded(context.tokenizer, rows))

@@ -19,6 +19,7 @@ True; tests whose expected side calls the solution again trust it twice), and an
 Tests of randomised or floating-point output are compared token by token as text: no tolerance, no special judges.
 """
 
+import keyword
 import math
 import os
 import re
@@ -87,7 +88,7 @@ def read_tests(row: Mapping, where: str) -> CodeTests:
     return CodeTests(cases=tuple(_case(case, f"{where}, tests[{i}]") for i, case in enumerate(_list(row, "tests", where))))
   if forms == ["test"]:
     entry = _text(row, "entry_point", where)
-    if not entry.isidentifier():
+    if not entry.isidentifier() or keyword.iskeyword(entry):
       raise InputError(f"{where}, entry_point", f"{entry!r}", "Give the name of the function under test.")
     tests = CodeTests(test=_text(row, "test", where), entry_point=entry)
   else:

@@ -117,8 +117,10 @@ def _check_maths(reference: str, where: str) -> None:
 def _check_code(reference: str, where: str) -> None:
   try:
     row = json.loads(reference)
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise InputError(where, f"the tests are no JSON ({error})", "Give an object with tests, test or test_list.") from None
+  if not isinstance(row, dict):
+    raise InputError(where, f"the tests are no JSON object: {reference!r:.80}", "Give one with tests, test or test_list.")
   read_tests(row, where)
 
 

@@ -1,4 +1,4 @@
-"""Scores the responses in a JSONL file: what `r1jax score` and `r1jax bench rewards` do."""
+"""Scores the responses in a JSONL or Parquet file: what `r1jax score` and `r1jax bench rewards` do."""
 import json
 import statistics
 import time
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from r1jax import files
 from r1jax.errors import InputError
 from r1jax.verifiers import choice
 from r1jax.verifiers.kinds import check_machine, kind_of
@@ -45,27 +46,19 @@ def read_rows(path: str | Path, kind: str) -> list[Row]:
   out. A row with an answer or with tests that cannot judge, or without any, is `unusable`.
 
   Raises:
-    InputError: naming file and line for what is no JSON object or has no response; for a machine that cannot judge the kind.
+    InputError: as files.read_rows; naming file and line for a row without a response; for a machine that cannot judge the
+      kind.
   """
   kind_of(kind)
-  try:
-    lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
-  except (OSError, UnicodeDecodeError) as error:
-    raise InputError(str(path), f"cannot be read ({error})", "Give a JSONL file in UTF-8.") from None
-  rows = [_row(line, number, f"{path}:{number}", kind) for number, line in enumerate(lines, start=1) if line.strip()]
+  found = files.read_rows(path, half_surrogates=True)  # a response is judged, whatever it holds
+  rows = [_row(row, number, f"{path}:{number}", kind) for number, row in found]
   if not rows:
     raise InputError(str(path), "the file has no rows", "Give one JSON object a line.")
   check_machine([kind])
   return rows
 
 
-def _row(line: str, number: int, where: str, kind: str) -> Row:
-  try:
-    row = json.loads(line)
-  except (ValueError, RecursionError) as error:
-    raise InputError(where, f"not JSON ({error})", "Correct or remove the line.") from None
-  if not isinstance(row, dict):
-    raise InputError(where, "not a JSON object", "Give one JSON object a line.")
+def _row(row: dict, number: int, where: str, kind: str) -> Row:
   question, response, expected = row.get("question", ""), row.get("response"), row.get("expected")
   for name, value in (("question", question), ("response", response)):
     if not isinstance(value, str):

@@ -71,8 +71,8 @@ BAD = [
   (("w1 " * 64,), "question 1: its prompt has 64 tokens. The model takes 64"), (("",), "makes no tokens"),
   (("--questions", "gone.txt"), "gone.txt: no such file"), (("--questions", "gone.jsonl"), "gone.jsonl"),
   (("--questions", "empty.txt"), "empty.txt: no questions"), (("--questions", "rows.jsonl"), "fields with text: problem."),
-  (("--questions", "broken.jsonl"), "broken.jsonl, line 1: not JSON"),
-  (("--questions", "binary.txt"), "not readable as text"),
+  (("--questions", "broken.jsonl"), "broken.jsonl:1: not JSON"),
+  (("--questions", "binary.txt"), "binary.txt:1: byte 1 (0xff): this is UTF-16, not UTF-8"),
 ]
 
 

@@ -1,17 +1,25 @@
 """The building of data sets: nothing stale, nothing half-built, no question in both splits."""
 
+import dataclasses
+import decimal
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
+import numpy as np
+import pyarrow
 import pytest
+import tensorflow_datasets as tfds
+from pyarrow import parquet
 
 from r1jax.data import builders
-from r1jax.data.prompts import Generated, Jsonl, check_split, load_questions, read_all
+from r1jax.data.prompts import Generated, Jsonl, Tfds, check_split, load_questions, read_all
 from r1jax.data.questions import Question, normalise
 from r1jax.errors import InputError
 
@@ -27,8 +35,11 @@ def rows(n: int, answer: str = "{}"):
 
 
 def parse(text: str | bytes, **fields) -> list[Question]:
-  content = text.encode() if isinstance(text, str) else text
-  return builders.parse_jsonl(content, Jsonl("set/file.jsonl", **fields))
+  with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "set" / "file.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_all(Jsonl(path, **fields))
 
 
 def built(data_dir: Path) -> list[str]:
@@ -89,7 +100,7 @@ def test_gold_answer(answer, remove_commas, gold):
 
 
 def test_answers_that_cannot_judge_are_left_out_and_counted_when_asked_for(capsys):
-  answers = ["12", "N/A", "proof", r"\frac{1}{2}", "minimum at $x=2$", "x+1"]
+  answers = ["12", "N/A", "hello world!", r"\frac{1}{2}", "minimum at $x=2$", "x+1"]
   text = "\n".join(json.dumps({"question": f"Question {i}?", "answer": answer}) for i, answer in enumerate(answers))
   assert [question.answer for question in parse(text)] == answers  # whoever judges by them refuses
   assert capsys.readouterr().err == ""
@@ -114,7 +125,7 @@ GOOD = '{"question": "A?", "answer": "1"}\n'
     ('{"question": ["B?"], "answer": "1"}', r":2, field 'question': '\[\"B\?\"\]'"),
     ('{"question": "B?", "answer": NaN}', r":2: not JSON \(NaN"),
     ('{"question": "B\\ud800?", "answer": "1"}', r":2, field 'question': half of a surrogate"),
-    ("[" * 100_000, r":2: not JSON"),
+    ("[" * 100_000, r":2: not JSON \(nested too deeply\)"),
   ],
 )  # fmt: skip
 def test_broken_line(line, message):
@@ -145,14 +156,125 @@ def test_paths_that_are_no_file(tmp_path):
       load_questions(Jsonl(path), "train", tmp_path / "data")
 
 
+# Questions that contradict one another.
+
+
+def answered(*pairs: tuple[str, str]) -> str:
+  return "".join(json.dumps({"question": question, "answer": answer}) + "\n" for question, answer in pairs)
+
+
+def test_a_question_with_two_answers_is_named_with_both_lines():
+  text = answered(("A?", "1/2"), ("B?", "7"), ("A?", "0.5"), ("B?", "8"), ("A?", "3"))
+  with pytest.raises(InputError, match=r"jsonl:4: the question of line 2 with the answer '8' instead of '7'; 2 questions"):
+    parse(text)
+
+
+def test_contradictory_questions_are_left_out_and_counted_when_asked_for(capsys):
+  text = answered(("A?", "1"), ("B?", "7"), ("A?", "1.0"), ("B ?", "8"), (" B?", "9"))
+  assert [question.answer for question in parse(text, unusable="drop")] == ["1", "1.0", "8"]
+  said = capsys.readouterr().err
+  assert "2 of 5 questions left out" in said and "contradict" in said and "lines 2, 5" in said
+
+
+@pytest.mark.parametrize(("kind", "answers"), [
+  ("maths", ("1/2", r"$\frac{1}{2}$", "0.50")), ("choice", ("B", "(b)")), ("helpful", ("so", "thus")),
+  ("code", ('{"test_list": ["assert f(1)"]}', '{"test_list": ["assert f(2)"]}'))])
+def test_answers_that_say_the_same_and_tests_and_baselines_do_not_contradict(kind, answers):
+  assert len(parse(answered(*(("A?", answer) for answer in answers)), kind=kind)) == len(answers)
+
+
+def test_options_contradict_too():
+  with pytest.raises(InputError, match="'C' instead of 'B'"):
+    parse(answered(("A?", "B"), ("A?", "C")), kind="choice")
+
+
+# Parquet and the TFDS catalogue.
+
+
+def test_parquet_gives_the_same_questions(tmp_path):
+  path = tmp_path / "set" / "file.parquet"
+  path.parent.mkdir()
+  answers = [decimal.Decimal("0.10"), decimal.Decimal("7.00")]
+  parquet.write_table(pyarrow.table({"q": ["A?", "B\u2028?"], "a": answers, "level": [1, 2]}), path)
+  source = Jsonl(path, question_field="q", answer_field="a", level_field="level", held_out=1e-6)
+  assert list(load_questions(source, "all", tmp_path / "data")) == [
+    Question("set/file.parquet:1", "A?", "0.10", level="1"), Question("set/file.parquet:2", "B\u2028?", "7.00", level="2")]
+  parquet.write_table(pyarrow.table({"q": ["A?", None], "a": [1, 2]}), path)
+  with pytest.raises(InputError, match=r"file.parquet:2, field 'q': 'null'"):
+    read_all(dataclasses.replace(source, level_field=None))
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory) -> Path:
+  """A folder of TFDS data sets with one of 20 and 3 questions, as array_record, and the same as tfrecord."""
+  class Writer(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+    name = "tiny_sums"
+
+    def _info(self):
+      text, number = tfds.features.Text(), np.int64
+      return tfds.core.DatasetInfo(builder=self, disable_shuffling=True, features=tfds.features.FeaturesDict(
+        {"question": text, "answer": number, "share": np.float32, "other": {"x": tfds.features.Sequence(number)}}))
+
+    def _split_generators(self, dl_manager):
+      return {"train": self._generate_examples(20), "test": self._generate_examples(3)}
+
+    def _generate_examples(self, count):
+      for i in range(count):
+        yield i, {"question": f"What is {i} + 1?", "answer": i + 1, "share": i / 10, "other": {"x": [i]}}
+
+  folder = tmp_path_factory.mktemp("catalogue")
+  with builders._quiet():
+    Writer(data_dir=folder, file_format="array_record").download_and_prepare()
+  return folder
+
+
+def test_a_data_set_of_the_catalogue(tmp_path, catalogue):
+  source = Tfds("tiny_sums", data_dir=catalogue, held_out=0.3)
+  train, held_out = (list(load_questions(source, split, tmp_path)) for split in ("train", "held_out"))
+  found = {question.id: question for question in train + held_out}
+  assert len(found) == 20 and held_out
+  assert found["tiny_sums/train:3"] == Question("tiny_sums/train:3", "What is 2 + 1?", "3")
+  assert [q.id for q in read_all(Tfds("tiny_sums:1.0.0", "test+train[:2]", data_dir=catalogue))][-1] == (
+    "tiny_sums:1.0.0/test+train[:2]:5")
+  assert [q.answer for q in read_all(Tfds("tiny_sums", "test", answer_field="share", data_dir=catalogue))] == [
+    "0.0", "0.1", "0.2"]
+
+
+def test_a_data_set_of_the_catalogue_is_its_content(tmp_path, catalogue):
+  moved = tmp_path / "moved"
+  shutil.copytree(catalogue, moved)
+  for folder in (catalogue, moved):
+    load_questions(Tfds("tiny_sums", data_dir=folder), "all", tmp_path / "data")
+  assert len(built(tmp_path / "data")) == 1
+  (shard,) = moved.glob("tiny_sums/1.0.0/*train*")
+  content = bytearray(shard.read_bytes())
+  content[len(content) // 2] ^= 255
+  shard.write_bytes(content)
+  with pytest.raises(InputError, match=r"tiny_sums/train:\d+: cannot be read"):
+    read_all(Tfds("tiny_sums", data_dir=moved))
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+  ({"name": "nowhere"}, "nowhere/train: no such data set.*tfds build nowhere --file_format=array_record"),
+  ({"name": "tiny_sums:9.9.9"}, "no such data set.*No version matching"), ({"name": "tiny_sums/config"}, "no such data set"),
+  ({"split": "nope"}, "Tfds.split of tiny_sums: 'nope'"), ({"split": "train[x]"}, r"Tfds.split of tiny_sums: 'train\[x\]'"),
+  ({"question_field": "text"}, "tiny_sums/train:1: no field 'text'.*question_field"),
+  ({"answer_field": "other"}, "tiny_sums/train:1, field 'other'"),
+])
+def test_a_data_set_that_is_not_there_or_has_other_fields(catalogue, fields, message):
+  with pytest.raises(InputError, match=message):
+    read_all(Tfds(**{"name": "tiny_sums", "data_dir": catalogue} | fields))
+
+
 # Building and splitting.
 
 
 def test_splits_hold_every_row_once_and_never_overlap(tmp_path):
   written = rows(200)
   # Every question a second and a third time, spelt differently.
-  written += [{"question": row["question"].upper().replace(" ", "  "), "answer": "x"} for row in written]
-  written += [{"question": row["question"].replace(" ", "\t") + "\n", "answer": "y"} for row in rows(200)]
+  written += [{**row, "question": row["question"].upper().replace(" ", "  ")} for row in written]
+  written += [{**row, "question": row["question"].replace(" ", "\t") + "\n"} for row in rows(200)]
   source = Jsonl(write_jsonl(tmp_path / "set" / "file.jsonl", written), held_out=0.3)
   train, held_out, everything, validation, test = (
     list(load_questions(source, split, tmp_path / "data")) for split in ("train", "held_out", "all", "validation", "test")
@@ -241,16 +363,16 @@ def test_a_changed_generator_is_another_set(tmp_path, monkeypatch):
 
 def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
   path = write_jsonl(tmp_path / "set" / "file.jsonl", rows(5))
-  fstat = os.fstat
+  sha256_of = builders.sha256_of
 
-  def fstat_then_append(fd):
-    found = fstat(fd)
+  def sha256_then_append(file):
+    found = sha256_of(file)
     with path.open("ab") as file:
       file.write(b"\n")
     return found
 
   with monkeypatch.context() as patch:
-    patch.setattr(builders.os, "fstat", fstat_then_append)
+    patch.setattr(builders, "sha256_of", sha256_then_append)
     for read in (lambda: read_all(Jsonl(path)), lambda: load_questions(Jsonl(path), "train", tmp_path / "data")):
       with pytest.raises(InputError, match="changed while it was being read"):
         read()
@@ -272,23 +394,26 @@ def test_a_file_that_changes_between_its_name_and_its_building(tmp_path, monkeyp
   assert built(tmp_path / "data") == []
 
 
+READ_ONCE = ["open", "parse", "open"]  # for its hash, and for its rows, of which no more than one is held at a time
+
+
 @pytest.fixture
 def readings(monkeypatch):
   """What is done to files of questions from here on: "open" and "parse", in order."""
   done = []
-  open_file, parse_jsonl = Path.open, builders.parse_jsonl
+  open_file, questions_of = Path.open, builders.questions_of
 
   def counted_open(self, *arguments, **keywords):
     if self.suffix == ".jsonl":
       done.append("open")
     return open_file(self, *arguments, **keywords)
 
-  def counted_parse(content, source):
+  def counted_parse(rows, source):
     done.append("parse")
-    return parse_jsonl(content, source)
+    return questions_of(rows, source)
 
   monkeypatch.setattr(Path, "open", counted_open)
-  monkeypatch.setattr(builders, "parse_jsonl", counted_parse)
+  monkeypatch.setattr(builders, "questions_of", counted_parse)
   return done
 
 
@@ -305,7 +430,7 @@ def test_a_file_is_read_and_parsed_once(tmp_path, readings):
   for _ in range(2):
     count, train, held_out = use_everywhere(source, tmp_path / "data")
     assert count == train + held_out == 200 and held_out > 2
-    assert readings == ["open", "parse"] * 2
+    assert readings == READ_ONCE * 2
 
 
 @pytest.mark.parametrize("how", ["written over", "replaced", "of the same size and time"])
@@ -322,7 +447,7 @@ def test_a_changed_file_is_read_anew(tmp_path, readings, how):
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
   readings.clear()
   assert use_everywhere(Jsonl(path), tmp_path / "data")[0] == (100 if "same" in how else 120)
-  assert readings == ["open", "parse"]
+  assert readings == READ_ONCE
   first = read_all(Jsonl(path))[0]
   assert first.answer.endswith(".0") or first.text.startswith("What Is")
 
@@ -397,15 +522,15 @@ def test_a_killed_build_is_not_taken_for_a_complete_one(tmp_path):
   assert len(load_questions(Jsonl(tmp_path / "set" / "file.jsonl"), "all", tmp_path / "data")) == 60
 
 
-def test_building_and_reading_need_neither_tensorflow_nor_jax_nor_a_word(tmp_path):
+def test_building_and_reading_need_neither_tensorflow_nor_jax_nor_a_word(tmp_path, catalogue):
   """grain imports jax, so only question_stream imports grain."""
   done = run(
     """
     import sys
-    from r1jax.data.prompts import Jsonl, Generated, encode_prompts, load_questions
+    from r1jax.data.prompts import Jsonl, Generated, Tfds, encode_prompts, load_questions
     from r1jax.data.templates import Template
     from r1jax.data.tokenizer import word_level_tokenizer
-    for source in (Jsonl(sys.argv[1]), Generated(count=30)):
+    for source in (Jsonl(sys.argv[1]), Generated(count=30), Tfds("tiny_sums", data_dir=sys.argv[3])):
       for _ in range(2):
         questions = list(load_questions(source, "train", sys.argv[2]))
     words = sorted({word for question in questions for word in question.text.split()})
@@ -414,7 +539,7 @@ def test_building_and_reading_need_neither_tensorflow_nor_jax_nor_a_word(tmp_pat
     assert not loaded, loaded
     """,
     write_jsonl(tmp_path / "set" / "file.jsonl", rows(20)),
-    tmp_path / "data",
+    tmp_path / "data", catalogue,
   )
   assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -17,7 +17,7 @@ from r1jax.data.prompts import (
   sequence_ids,
   whole_response,
 )
-from r1jax.data.questions import Question
+from r1jax.data.questions import Question, Tfds
 from r1jax.data.templates import R1_ZERO, R1_ZERO_THINK, Template
 from r1jax.data.tokenizer import byte_level_tokenizer, load_tokenizer, word_level_tokenizer
 from r1jax.errors import InputError
@@ -238,6 +238,10 @@ def test_good_sources_pass_without_a_file():
     (Jsonl("a", held_out=1.0), r"Jsonl\.held_out: 1\.0"),
     (Jsonl("a", held_out=float("nan")), r"Jsonl\.held_out: nan"),
     (Jsonl("a", held_out="0.1"), r"Jsonl\.held_out: '0\.1'"),
+    (Tfds("huggingface:gsm8k"), r"Tfds\.name: 'huggingface:gsm8k'"),
+    (Tfds("../sums"), r"Tfds\.name"), (Tfds(""), r"Tfds\.name: ''"), (Tfds(None), r"Tfds\.name: None"),
+    (Tfds("sums", split=""), r"Tfds\.split: ''"), (Tfds("sums", data_dir=5), r"Tfds\.data_dir: 5"),
+    (Tfds("sums", held_out=2), r"Tfds\.held_out: 2"), (Tfds("sums", answer_pattern="a"), r"Tfds\.answer_pattern: 'a'"),
     (Generated("poems"), r"Generated\.generator: 'poems'.*\[.*'countdown', .*'sums'.*\]"),
     (Generated(count=0), r"Generated\.count: 0"),
     (Generated(count=1.5), r"Generated\.count: 1\.5"),

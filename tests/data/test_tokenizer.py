@@ -188,11 +188,44 @@ def test_missing_or_broken_tokenizer(tmp_path):
     ({"generation_config": {"eos_token_id": [1, 5000]}}, "generation_config.json, eos_token_id: 5000"),
     ({"config": {"eos_token_id": "<|eos|>"}}, "config.json, eos_token_id: <|eos|>"),
     ({"tokenizer_config": [1]}, "tokenizer_config.json: not a JSON object"),
+    ({"tokenizer_config": {"eos_token": 5}}, "tokenizer_config.json, eos_token: 5 is not a token's text"),
+    ({"tokenizer_config": {"eos_token": ["<|eos|>"]}}, r"eos_token: \['<|eos|>'\] is not a token's text"),
+    ({"tokenizer_config": {"eos_token": "<|eos|>", "pad_token": {"content": 3}}}, "pad_token: 3 is not a token's text"),
+    ({"tokenizer_config": {"eos_token": {"content": []}}}, r"eos_token: \[\] is not a token's text"),
+    ({"config": {"eos_token_id": True}}, "config.json, eos_token_id: True"),
+    ({"config": {"eos_token_id": {"a": 1}}}, "config.json, eos_token_id: .'a': 1"),
+    ({"tokenizer_config": {"eos_token": "<|eos|>", "chat_template": 5}}, "chat_template: 5 is no template"),
+    ({"tokenizer_config": {"eos_token": "<|eos|>", "chat_template": [{"name": "default"}]}}, "chat_template: .*no template"),
   ],
 )
 def test_bad_special_tokens(tmp_path, files, message):
   with pytest.raises(InputError, match=message):
     load_tokenizer(write_folder(tmp_path, **files))
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [
+  ("chat_template.jinja", b"{{ 'caf\xe9' }}", r"chat_template.jinja: byte 8 is not UTF-8"),
+  ("tokenizer_config.json", b'{"eos_token": "\xe9"}', "tokenizer_config.json: byte 16 is not UTF-8"),
+  ("tokenizer_config.json", b"[" * 100_000, "tokenizer_config.json: not JSON"),
+  ("tokenizer.json", b"\xff\xfe{}", "tokenizer.json: byte 1 is not UTF-8"),
+  ("tokenizer.json", b'{"version": "1.0", "model": {"type": "WordLevel", "vocab": {}, "unk_token": "?"}}',
+   "tokenizer.json: the tokenizer has no tokens"),
+])
+def test_files_that_are_damaged_are_named(tmp_path, name, content, message):
+  folder = write_folder(tmp_path, tokenizer_config={"eos_token": "<|eos|>"})
+  (folder / name).write_bytes(content)
+  with pytest.raises(InputError, match=message):
+    load_tokenizer(folder)
+
+
+def test_a_tokenizer_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+  def refuse(self, *arguments, **keywords):
+    raise PermissionError(13, "Permission denied", str(self))
+
+  folder = write_folder(tmp_path)
+  monkeypatch.setattr(type(folder), "read_text", refuse)
+  with pytest.raises(InputError, match="tokenizer.json: cannot be read .Permission denied"):
+    load_tokenizer(folder)
 
 
 def test_given_tokens_must_exist(tmp_path):

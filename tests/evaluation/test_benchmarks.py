@@ -178,7 +178,8 @@ def test_answers_that_cannot_judge_are_refused_with_their_number_or_left_out(tmp
 
 
 @pytest.mark.parametrize(("content", "said"), [
-  (None, "no such file"), (b"", "no question"), (b"{", "test.jsonl:1: not JSON"), (b"\xff", "cannot be read")])
+  (None, "no such file"), (b"", "no question"), (b"{", "test.jsonl:1: not JSON"),
+  (b"\xff", "test.jsonl:1: byte 0xff is not UTF-8")])
 def test_a_damaged_file_is_refused(content, said, tmp_path):
   file = tmp_path / "test.jsonl"
   if content is not None:

@@ -127,14 +127,77 @@ def test_yarn_takes_its_defaults_and_the_deepseek_way_of_attention_factor(tmp_pa
 
 
 def test_absent_fields_take_the_defaults_of_transformers(tmp_path):
-  names = ("num_key_value_heads", "rope_theta", "tie_word_embeddings", "architectures")
+  names = ("num_key_value_heads", "rope_theta", "tie_word_embeddings", "architectures", "rms_norm_eps",
+           "max_position_embeddings")
   absent = dict.fromkeys(names, ABSENT)
   absent["rope_scaling"] = None
   config = config_from_folder(write_config(tmp_path, HUB_LLAMA, **absent))
   assert (config.num_kv_heads, config.rope_theta, config.tie_embeddings) == (32, 10_000.0, False)
+  assert (config.rms_norm_eps, config.max_position) == (1e-6, 2048)
+  config = config_from_folder(write_config(tmp_path, HUB_QWEN2, num_attention_heads=64, hidden_size=2048, **absent))
+  assert (config.num_kv_heads, config.rms_norm_eps, config.max_position) == (32, 1e-6, 32_768)
   qwen3 = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}
   config = config_from_folder(write_config(tmp_path, HUB_QWEN2, hidden_size=1024, **qwen3))
   assert (config.head_dim, config.qk_norm, config.qkv_bias) == (128, True, False)
+
+
+def test_rope_scaling_that_was_added_by_hand_replaces_rope_parameters(tmp_path):
+  yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
+  newer = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "rope_theta": ABSENT}
+  for given in ({"rope_scaling": yarn | {"rope_theta": 1e6}}, {"rope_scaling": yarn, "rope_theta": 1e6}):
+    config = config_from_folder(write_config(tmp_path, HUB_QWEN2, **newer | given))
+    assert (config.rope_theta, config.rope_scaling) == (1e6, RopeScaling("yarn", 4.0, 1024))
+  with pytest.raises(InputError, match=r"rope_scaling: it replaces rope_parameters, and with it rope_theta 1000000"):
+    config_from_folder(write_config(tmp_path, HUB_QWEN2, **newer, rope_scaling=yarn))
+
+
+def test_yarn_stretches_a_context_that_the_file_left_as_it_was(tmp_path):
+  yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
+  config = config_from_folder(write_config(tmp_path, HUB_QWEN2, rope_scaling=yarn))
+  assert (config.max_position, config.rope_scaling.original_max_position) == (16_384, 4096)
+  del yarn["original_max_position_embeddings"]  # then it is max_position_embeddings, for transformers too
+  assert config_from_folder(write_config(tmp_path, HUB_QWEN2, rope_scaling=yarn)) == config
+  said = config_from_folder(write_config(tmp_path, HUB_QWEN2, max_position_embeddings=10_000, rope_scaling=yarn | {
+    "original_max_position_embeddings": 4096}))
+  assert said.max_position == 10_000
+
+
+@pytest.mark.parametrize("names", [[], None, ["FSDPQwen2ForCausalLM"], ABSENT])
+def test_names_of_an_architecture_that_say_the_same(tmp_path, names):
+  assert config_from_folder(write_config(tmp_path, HUB_QWEN2, architectures=names)).family == "qwen2"
+
+
+def test_a_refused_architecture_has_a_way_round(tmp_path):
+  with pytest.raises(InputError, match=r'If this one is computed as Qwen2ForCausalLM, write \["Qwen2ForCausalLM"\] there'):
+    config_from_folder(write_config(tmp_path, HUB_QWEN2, architectures=["MyQwen"]))
+
+
+def test_deepseeks_own_files_are_refused_for_their_quantisation_too(tmp_path):
+  fp8 = {"model_type": "deepseek_v3", "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
+  with pytest.raises(InputError, match=r"model_type, quantization_config: 'deepseek_v3', quantised \(fp8\).*unquantised"):
+    config_from_folder(write_config(tmp_path, HUB_QWEN2, **fp8))
+
+
+@pytest.mark.parametrize("changes", [
+  {}, {"rms_norm_eps": ABSENT}, {"max_position_embeddings": ABSENT}, {"num_key_value_heads": None},
+  {"num_key_value_heads": ABSENT, "num_attention_heads": 64, "hidden_size": 2048},
+  {"rope_scaling": {"type": "yarn", "factor": 4.0}}, {"architectures": ["FSDPQwen2ForCausalLM"]},
+  {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+   "rope_scaling": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64, "rope_theta": 5e5}},
+  {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "rope_scaling": {}},
+])
+def test_transformers_reads_the_same_config(tmp_path, changes):
+  transformers = pytest.importorskip("transformers")
+  ours = config_from_folder(write_config(tmp_path, HUB_QWEN2, **changes))
+  theirs = transformers.AutoConfig.from_pretrained(tmp_path)
+  rope = theirs.rope_parameters
+  assert (ours.num_kv_heads, ours.rms_norm_eps, ours.rope_theta) == (
+    theirs.num_key_value_heads, theirs.rms_norm_eps, rope["rope_theta"])
+  if ours.rope_scaling is None:
+    assert rope["rope_type"] == "default" and ours.max_position == theirs.max_position_embeddings
+  else:
+    assert (ours.rope_scaling.kind, ours.rope_scaling.factor, ours.rope_scaling.original_max_position) == (
+      rope["rope_type"], rope["factor"], rope["original_max_position_embeddings"])
 
 
 def test_a_window_that_no_layer_uses_is_accepted(tmp_path):
@@ -152,8 +215,10 @@ def test_a_window_that_no_layer_uses_is_accepted(tmp_path):
   ({"rope_scaling": {"rope_type": "longrope"}}, "rope_scaling.rope_type", "longrope"),
   ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope_parameters.rope_type", "dynamic"),
   ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_parameters.full_attention", "yarn"),
-  ({"rope_scaling": {"type": "yarn", "factor": 4.0}},
-   "rope_scaling.original_max_position_embeddings", "missing"),
+  ({"layer_types": 5}, "layer_types", "5"),
+  ({"dual_chunk_attention_config": {"chunk_size": 262144}}, "dual_chunk_attention_config", "262144"),
+  ({"architectures": "Qwen2ForCausalLM"}, "architectures", "Qwen2ForCausalLM"),
+  ({"architectures": [None]}, "architectures", "null"),
   ({"rope_scaling": {"type": "llama3", "factor": 4.0, "original_max_position_embeddings": 32}},
    "rope_scaling.low_freq_factor", "missing"),
   ({"rope_scaling": {"type": "yarn", "factor": 4, "original_max_position_embeddings": 32, "truncate": False}},
@@ -163,7 +228,9 @@ def test_a_window_that_no_layer_uses_is_accepted(tmp_path):
   ({"attention_bias": True}, "attention_bias", "true"),
   ({"quantization_config": {"bits": 4}}, "quantization_config", "bits"),
   ({"hidden_size": ABSENT}, "hidden_size", "missing"),
-  ({"num_key_value_heads": ABSENT}, "num_key_value_heads", "missing"),
+  ({"num_key_value_heads": ABSENT}, "model.num_kv_heads", "32"),
+  ({"rms_norm_eps": math.inf}, "rms_norm_eps", "Infinity"),
+  ({"rope_theta": 10**400}, "rope_theta", "1000"),
   ({"rms_norm_eps": None}, "rms_norm_eps", "null"),
   ({"vocab_size": "many"}, "vocab_size", "many"),
   ({"num_hidden_layers": True}, "num_hidden_layers", "true"),
@@ -179,7 +246,8 @@ def test_a_config_that_cannot_be_computed_is_refused_by_file_field_and_value(tmp
 
 
 @pytest.mark.parametrize(
-  ("text", "found"), [(None, "no such file"), ("{", "not readable as JSON"), ("[]", "not a JSON object")])
+  ("text", "found"), [(None, "no such file"), ("{", "not readable as JSON"), ("[]", "not a JSON object"),
+                      ("[" * 100_000, "not readable as JSON")])
 def test_an_unreadable_config_is_refused(tmp_path, text, found):
   if text is not None:
     (tmp_path / "config.json").write_text(text)
@@ -387,6 +455,39 @@ def test_the_head_of_a_tied_model_must_equal_its_embedding(tmp_path):
   rewrite(folder, lambda t: t["lm_head.weight"].__setitem__((23, 15), 7.0))
   with pytest.raises(InputError, match="tie_word_embeddings: true, but lm_head.weight differs"):
     load(folder, QWEN2, one_device())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_tied_model_may_have_its_matrix_under_the_heads_name_and_in_another_type(tmp_path, dtype):
+  params = jax.tree.map(lambda x: jnp.asarray(np.asarray(x).astype(ml_dtypes.bfloat16).astype(np.float32)),
+                        random_params(QWEN2, one_device()))
+  folder = export(params, QWEN2, tmp_path / "m")
+  rewrite(folder, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].astype(dtype)}))
+  assert_equal(load(folder, QWEN2, one_device()), params)
+  rewrite(folder, lambda t: t.pop("model.embed_tokens.weight"))
+  assert_equal(load(folder, QWEN2, one_device()), params)
+  rewrite(folder, lambda t: t.update({"lm_head.weight": np.ones((24, 16), np.int32)}))
+  with pytest.raises(InputError, match="1 of another type: model.embed_tokens.weight I32"):
+    load(folder, QWEN2, one_device())
+
+
+@pytest.mark.parametrize("name", [None, 5, ["a"], {}, ""])
+def test_an_index_that_names_no_file_is_refused_by_its_tensor(tmp_path, name):
+  folder = export(random_params(QWEN2, one_device()), QWEN2, tmp_path / "m", max_shard_bytes=4000)
+  index = json.loads((folder / "model.safetensors.index.json").read_text())
+  index["weight_map"]["model.norm.weight"] = name
+  (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+  with pytest.raises(InputError, match="index.json: weight_map: model.norm.weight: .* is no file's name"):
+    load(folder, QWEN2, one_device())
+
+
+def test_a_family_without_names_on_the_hub_is_neither_loaded_nor_exported(tmp_path):
+  config = dataclasses.replace(QWEN3, family="deepseek_v3")
+  params = random_params(config, one_device())
+  with pytest.raises(InputError, match="model.family: 'deepseek_v3'. Only .* can be exported yet"):
+    export(params, config, tmp_path / "m")
+  with pytest.raises(InputError, match="model.family: 'deepseek_v3'. Only .* can be loaded yet"):
+    load(export(params, QWEN3, tmp_path / "m"), config, one_device())
 
 
 # Exporting

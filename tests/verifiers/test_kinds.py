@@ -17,6 +17,11 @@ CODE = json.dumps({"tests": [{"stdin": "3\n", "stdout": "6\n"}]})
   ("logic", '{"puzzle": "chess"}', "chess"),
   ("code", "print(1)", "no JSON"),
   ("code", '{"tests": "none"}', "tests"),
+  ("code", "5", "no JSON object: '5'"), ("code", "[]", "no JSON object"), ("code", "null", "no JSON object"),
+  ("code", "[" * 100_000, "no JSON"),
+  ("code", '{"test": "def check(f):\\n  assert f(1)", "entry_point": "class"}', "'class'"),
+  ("choice", "[" * 100_000, ""), ("choice", "[1]", ""), ("logic", "5", ""), ("logic", "[" * 100_000, ""),
+  ("instructions", "[]", ""), ("instructions", "null", ""), ("instructions", "[" * 100_000, ""),
   ("poems", "roses", "maths, choice, logic, code"),
 ])
 def test_a_bad_reference_is_refused_by_its_line(kind, reference, said):

@@ -1,5 +1,6 @@
 """`r1jax score` and `r1jax bench rewards`: rows in, verdicts out in order, and a bad row refused by file and line."""
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -144,6 +145,18 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
   command = f"{sys.executable} -m r1jax score --kind choice --answers {file} --workers 1 | head -1"
   done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
   assert json.loads(done.stdout)["value"] == 1.0 and done.stderr == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+@pytest.mark.parametrize("verb", [["score", "--kind", "choice", "--workers", "1", "--answers"], ["explain", "--json"]])
+def test_a_full_disk_is_one_line(tmp_path, verb):
+  file = tmp_path / "answers.jsonl"
+  file.write_text(json.dumps(GOOD["choice"]) + "\n")
+  given = str(file) if verb[0] == "score" else os.path.join(os.path.dirname(__file__), "../../experiments/r1_zero_tiny.py")
+  with open("/dev/full", "w") as full:
+    done = subprocess.run([sys.executable, "-m", "r1jax", *verb, given], stdout=full, stderr=subprocess.PIPE, text=True)
+  assert (done.returncode, done.stderr) == (
+    74, "cannot write the output (No space left on device); start the same command again once it can\n")
 
 
 def test_a_missing_or_empty_file_and_bad_numbers_are_refused(tmp_path, capsys):
