@@ -23,6 +23,7 @@ ROWS = {  # name -> (row, what the question begins with, a right response, a wro
   "math500": ({"problem": "Half?", "answer": "\\frac12", "solution": "..", "level": 2}, "Half?",
               "\\boxed{0.5}", "\\boxed{2}"),
   "aime": ({"ID": "2024-I-1", "Problem": "Walk?", "Answer": 204}, "Walk?", "\\boxed{204}", "\\boxed{240}"),
+  "own": ({"question": "3 + 4", "answer": 7}, "3 + 4", "\\boxed{7}", "\\boxed{8}"),
   "cmath": ({"question": "还剩多少页？", "answer": "9"}, "还剩多少页？", "\\boxed{9}", "\\boxed{90}"),
   "mmlu_stem": ({"question": "Why?", "type": "physics", "choices": ["No", "Yes", "Who", "You"], "answer": 2},
                 "Why?\n\nA) No\nB) Yes\nC) Who\nD) You", "Answer: C", "Answer: B"),

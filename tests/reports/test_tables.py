@@ -10,6 +10,7 @@ from r1jax.experiment_file import load_experiment
 from r1jax.reports.measures import add_measures, length_changes, reference_replacements, word_table
 from r1jax.reports.run import Run, read_run
 from r1jax.reports.tables import (
+  Table,
   chip_hours,
   cost_table,
   data_flow,
@@ -116,3 +117,9 @@ def test_references_are_replaced_where_a_rollout_reaches_the_multiple(run):
   run.series["zero"]["reward/mean"] = run.series["zero"]["reward/mean"][0] * 8, run.series["zero"]["reward/mean"][1]
   assert reference_replacements(run, "zero") == [8, 12, 16]
   assert length_changes(run, "zero") == [(8, 10.0, 20.0)]
+
+
+def test_a_notebook_shows_a_table_whose_cells_cannot_end_it():
+  table = Table("Samples", ("response", "reward"), [("<think> a | b\n</think>", 0.12345), ("c & d", 12_345)], "Two.")
+  assert table._repr_markdown_().split("\n\n") == ["**Samples**", "Two.", "\n".join([
+    "| response | reward |", "| --- | --- |", "| &lt;think> a \\| b &lt;/think> | 0.123 |", "| c &amp; d | 12,345 |"])]
