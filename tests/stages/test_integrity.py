@@ -197,10 +197,10 @@ def test_a_watchdog_that_cannot_be_is_refused(dog, said):
 # Signals, and a disk that is full: in processes of their own
 
 
-def start(run_dir: Path, **named) -> subprocess.Popen:
+def start(run_dir: Path) -> subprocess.Popen:
   command = [sys.executable, "-m", "r1jax", "run", str(HERE / "tiny_run.py"), "--run_dir", str(run_dir)]
   environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{HERE.parents[1]}:{HERE}"}
-  return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **named)
+  return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def begun(said: list[str]) -> list[str]:
@@ -234,7 +234,8 @@ def test_a_stopped_run_says_so_in_one_line_and_goes_on_bit_for_bit(whole, tmp_pa
 def test_a_full_disk_is_one_line_and_nothing_is_lost(whole, tmp_path, limit):
   """A limit to the size of files stands in for it."""
   run_dir = tmp_path / "run"
-  process = start(run_dir, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+  process = start(run_dir)
+  resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
   _, said = process.communicate(timeout=300)
   rest = begun(said.splitlines())
   assert process.returncode in (2, 74) and len(rest) == 1, said
