@@ -175,7 +175,7 @@ JSONL = "stages.r1_zero.questions.path"
 @pytest.mark.parametrize(("arguments", "said"), [
   (settings("stages.r1_zero.kl_coeff=0.1"), ["kl_coeff", "kl_coef,"]),
   (settings("stages.r1zero.kl_coef=0.1"), ["'r1zero'", "r1_zero"]),
-  (settings("stages.r1_zero.steps=many"), ["stages.r1_zero.steps", "'many'", "int"]),
+  (settings("stages.r1_zero.steps=many"), ["stages.r1_zero.steps", "'many'", "a whole number"]),
   (settings("stages.r1_zero.steps"), ["stages.r1_zero.steps", "field.name=value"]),
   (settings("stages.r1_zero.advantage=best"), ["stages.r1_zero.advantage", "'best'", "leave_one_out"]),
   (settings("stages.r1_zero.microbatch_tokens=0"), ["stages.r1_zero.microbatch_tokens", "0", "at least 1"]),
@@ -183,7 +183,7 @@ JSONL = "stages.r1_zero.questions.path"
   (settings("stages.r1_zero.decoding.slots=3"), ["stages.r1_zero.decoding.slots", "3 for 8", "a multiple of mesh.replica"]),
   (settings("stages.r1_zero.decoding.cache_tokens=64"), ["stages.r1_zero.decoding.cache_tokens", "64", "give at least"]),
   (settings("stages.r1_zero.correction=per_word"), ["stages.r1_zero.correction", "'per_word'", "per_sequence"]),
-  (settings("stages.r1_zero.correction_limit=0"), ["stages.r1_zero.correction_limit", "0", "positive"]),
+  (settings("stages.r1_zero.correction_limit=0"), ["stages.r1_zero.correction_limit", "0", "more than 0"]),
   (settings("stages.r1_zero.correction=per_token", "stages.r1_zero.old_logprobs=sampler"),
    ["stages.r1_zero.correction", "per_token", "old_logprobs=trainer"]),
   (settings("stages.r1_zero.ahead=true"), ["stages.r1_zero.ahead", "8 devices", "one device"]),

@@ -27,6 +27,9 @@ class RopeScaling:
   beta_slow: Positive = 1.0
   attention_factor: Positive | None = None
 
+  def __post_init__(self):
+    check_fields(self, "rope_scaling")
+
 
 @dataclass(frozen=True)
 class MLA:
