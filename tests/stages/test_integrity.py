@@ -158,7 +158,7 @@ def with_base(**changes):
 
 
 def test_what_is_not_finite_stops_the_run_before_its_checkpoint_is_replaced(tmp_path, capsys, monkeypatch):
-  experiment = with_base(optimizer=dataclasses.replace(tiny.stages[0].optimizer, lr=float("inf"), warmup_steps=4))
+  experiment = with_base(optimizer=dataclasses.replace(tiny.stages[0].optimizer, lr=1e30, warmup_steps=1))
   monkeypatch.setattr("r1jax.experiment_file.load_experiment", lambda *arguments: experiment)
   assert main(["run", "x.py", "--run_dir", str(tmp_path / "run")]) == 3
   said = capsys.readouterr().err.strip().splitlines()[-1]
