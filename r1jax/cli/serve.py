@@ -44,12 +44,12 @@ def _serve(args) -> None:
   listener = bind(args.host, args.port)
   with listener:
     service = _service(args, key)
-    service.engine.warm()
     host, port = listener.getsockname()[:2]
-    print(f"{service.name} at http://{f'[{host}]' if ':' in host else host}:{port}/v1 (Ctrl-C stops)", file=sys.stderr,
-          flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-      serve(service, listener, args.grace)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    with contextlib.suppress(KeyboardInterrupt):  # before it listens: uvicorn heeds signals itself
+      service.engine.warm()
+      serve(service, listener, args.grace,
+            lambda: print(f"{service.name} at {address} (Ctrl-C stops)", file=sys.stderr, flush=True))
 
 
 def _check(args) -> str | None:

@@ -3,7 +3,7 @@ import asyncio
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -29,10 +29,10 @@ def bind(host: str, port: int) -> socket.socket:
 
 class Server(uvicorn.Server):
   """A uvicorn server of a Service. Asked to stop, it takes no more requests and gives those in hand `grace` seconds; what is
-  still being sampled then is refused."""
+  still being sampled then is refused. listening: called once clients can connect and signals are heeded."""
 
-  def __init__(self, service: Service, grace: float):
-    self.service, self.grace = service, grace
+  def __init__(self, service: Service, grace: float, listening: Callable[[], None] = lambda: None):
+    self.service, self.grace, self.listening = service, grace, listening
     super().__init__(uvicorn.Config(
       make_app(service), lifespan="on", access_log=False, log_level="warning", timeout_keep_alive=KEEP_ALIVE_SECONDS,
       timeout_graceful_shutdown=int(grace) + 10, server_header=False, ws="none"))
@@ -50,6 +50,10 @@ class Server(uvicorn.Server):
       for number, handler in before.items():
         signal.signal(number, handler)
 
+  async def startup(self, sockets=None) -> None:
+    await super().startup(sockets)
+    self.listening()
+
   async def shutdown(self, sockets=None) -> None:
     self.service.stopping = True
     loop = asyncio.get_running_loop()
@@ -60,6 +64,6 @@ class Server(uvicorn.Server):
       late.cancel()
 
 
-def serve(service: Service, listener: socket.socket, grace: float) -> None:
-  """Serves until it is interrupted or terminated."""
-  Server(service, grace).run(sockets=[listener])
+def serve(service: Service, listener: socket.socket, grace: float, listening: Callable[[], None]) -> None:
+  """Serves until it is interrupted or terminated. grace and listening: as of Server."""
+  Server(service, grace, listening).run(sockets=[listener])

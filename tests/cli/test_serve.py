@@ -43,11 +43,11 @@ def test_a_port_that_is_taken_and_a_missing_model_are_named(folder, capsys):
   assert "no/model: no such folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_the_command_serves_until_it_is_told_to_stop(folder, number):
   process = subprocess.Popen([sys.executable, "-m", "r1jax", "serve", folder, "--port", "0", "--slots", "1"],
                              stderr=subprocess.PIPE, text=True)
-  watchdog = threading.Timer(300, process.kill)
+  watchdog = threading.Timer(900, process.kill)
   watchdog.start()
   try:
     said = process.stderr.readline()
