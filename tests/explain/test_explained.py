@@ -40,7 +40,7 @@ def test_weights_need_not_be_named_to_explain(capsys):
 
 
 @pytest.mark.parametrize(("setting", "says"), [
-  ("stages.r1_zero.group_size=1", "A group of one has no advantage"), ("stages.r1_zero.nothing=1", "has no field 'nothing'"),
+  ("stages.r1_zero.group_size=1", "It must be at least 2"), ("stages.r1_zero.nothing=1", "has no field 'nothing'"),
   ("stages.r1_zero.max_length={0: 500}", "max_position"), ("stages.r1_zero.decoding.slots=0", "slots")])
 def test_what_cannot_work_is_refused(capsys, setting, says):
   found = run(capsys, "r1_zero_tiny", "--set", setting, status=2)
