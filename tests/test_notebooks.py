@@ -114,5 +114,5 @@ def test_a_notebook_runs(name, folder):
   for cell in notebook.cells:
     if cell.cell_type == "code":
       cell.outputs, cell.execution_count = [], None
-  NotebookClient(notebook, timeout=400, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+  NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
   CHECKS[name](printed(notebook))
