@@ -50,7 +50,7 @@ def test_plain_lines_are_seldom_but_for_evaluations(clock, capsys):
 def test_a_resumed_stage_and_an_alert_are_lines_too(capsys):
   lines = Lines()
   lines.begin("rl", 2000, 1500)
-  lines.alert(Alert("verifier", "rl", 1502, "9 of 10\x1b[2J crashed."), RULES[-2])
+  lines.alert(Alert("verifier", "rl", 1502, "9 of 10\x1b[2J crashed."), next(r for r in RULES if r.name == "verifier"))
   out = capsys.readouterr().err.splitlines()
   assert out[0] == "rl: goes on at step 1,500 of 2,000"
   assert out[1].startswith("rl: ALERT at step 1,502: Verifiers fail: 9 of 10 [2J crashed. What to do: Try the answers")
