@@ -9,11 +9,11 @@ student distilled from it beats the same student trained by RL alone.
 
 Hardware: two CPU cores, 2 GB of memory. Nothing is downloaded. Time: 55 minutes on cores shared with much other work; not
 timed on idle ones, where it was 18 minutes before the second RL stage was made longer.
-Expected, on test questions, on seeds 101 and 102, on which every claim below holds (experiments/results/r1_tiny/seeds.md;
-103 to 105 are still to be run): pass@1 0.18 and 0.17 at the base, 0.998 and 0.964 after R1-Zero with 57% and 48% of the
-thoughts in one language, 0.978 and 0.939 with 100% after the cold start, 1.000 and 0.986 after RL stage 1; helpfulness by
-the true preference 0.42 and 0.58 there, 0.66 and 0.73 after SFT, 0.74 and 0.72 after RL stage 2; violations 0.49 to 0.03 and
-0.65 to 0.01; the student 0.995 and 0.742 distilled, 0.829 and 0.141 by RL alone.
+Expected, on test questions, on seeds 101, 102 and 104, on which every claim below holds (means;
+experiments/results/r1_tiny/seeds.md has each seed's; 103 and 105 are still to be run): pass@1 0.17 at the base, 0.98 after
+R1-Zero with 51% of the thoughts in one language, 0.94 with 100% after the cold start, 0.99 after RL stage 1; helpfulness by
+the true preference 0.48 there, 0.67 after SFT, 0.73 after RL stage 2; violations 0.50 to 0.02; the student 0.81 distilled,
+0.37 by RL alone.
 
 The world: sums of three to six numbers, in English words or Chinese characters, in a corpus that mixes the two and
 whose steps in English are wrong more often (r1jax/data/bilingual.py), and requests for lists of things, some to be refused,
