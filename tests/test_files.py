@@ -22,6 +22,8 @@ from r1jax.serving.questions import read_questions
 from r1jax.verifiers import rows as verifiers_rows
 
 ROW = b'{"question": "A?", "answer": "1", "response": "1"}\n'
+# Without the time of packing: it would be in the names of tests, which the workers have to agree on.
+PACKED_ROWS, PACKED_NOTHING = gzip.compress(ROW * 1000, mtime=0), gzip.compress(b"", mtime=0)
 
 
 def written(tmp_path, content: bytes, name="rows.jsonl"):
@@ -85,7 +87,7 @@ def test_both_halves_of_a_surrogate_pair_are_a_character(tmp_path):
   (ROW.decode().encode("utf-16"), "byte 1 .0xff.: this is UTF-16, not UTF-8"),
   (ROW.decode().encode("utf-16-be"), "UTF-16 or binary, not UTF-8"), (ROW.decode().encode("utf-16-le"), "UTF-16 or binary"),
   (ROW.decode().encode("utf-32"), "UTF-16, not UTF-8"), (b"PAR1....", "Parquet.*Rename"), (b"\0" * 100, "binary"),
-  (gzip.compress(ROW * 1000)[:-20], "gzip has packed is damaged"), (b"\x1f\x8bnot gzip", "gzip has packed is damaged"),
+  (PACKED_ROWS[:-20], "gzip has packed is damaged"), (b"\x1f\x8bnot gzip", "gzip has packed is damaged"),
 ])
 def test_a_file_that_is_no_text_is_refused_by_what_it_is(tmp_path, content, said):
   with pytest.raises(InputError, match=rf"rows\.jsonl:\d+: .*{said}"):
@@ -156,7 +158,7 @@ def test_rows_to_train_on_need_a_question_and_a_response(tmp_path, row, said):
     list(Rows(path=str(written(tmp_path, ROW + row))).examples(""))
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf", PACKED_NOTHING])
 def test_a_file_to_train_on_without_rows_is_named(tmp_path, content):
   with pytest.raises(InputError, match=r"rows\.jsonl: the file has no rows"):
     list(Rows(path=str(written(tmp_path, content))).examples(""))
