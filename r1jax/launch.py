@@ -2,6 +2,7 @@
 import argparse
 import errno
 import json
+import logging
 import os
 import sys
 import time
@@ -11,6 +12,16 @@ from r1jax.cli import ask, check, evaluate, export, serve
 from r1jax.errors import InputError, Terminated, WatchdogStop
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # how a disk says that it takes no more
+
+
+def _hush_failed_saves() -> None:
+  """Where a save has failed, asyncio and orbax's closed event loop tell so array by array, from other threads too; what this
+  process says of it is one line."""
+  def without_closed_loops(hook):
+    return lambda *of: None if "Event loop is closed" in str(of) else hook(*of)
+
+  sys.excepthook, sys.unraisablehook = map(without_closed_loops, (sys.excepthook, sys.unraisablehook))
+  logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 def _run(args) -> int:
@@ -23,6 +34,7 @@ def _run(args) -> int:
   if args.seeds is not None:
     return _run_seeds(args, experiment)
   run_dir = Path(args.run_dir or Path("runs") / (experiment.name + ("_smoke" if args.smoke else "")))
+  _hush_failed_saves()
   try:
     summary = run_experiment(experiment, run_dir, args.stage, args.reuse and Path(args.reuse), began, args.report_to)
   except InputError:

@@ -2,6 +2,7 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -105,17 +106,9 @@ def _of_run(name: str, found: RunStage, mesh, compute: Compute, tokenizer: str |
                      f"{error.remedy}, or name where it is now: --tokenizer DIR.") from None
   words = replace(words, stop_ids=stop_ids(words, found.stop))
   _check_vocabulary(name, found.model, words)
-  checkpoints = Checkpoints(found.checkpoints, read_only=True)
-  like = abstract_params(found.model, mesh, dtype=compute.dtype)
-  try:
-    step, params = checkpoints.latest(), checkpoints.restore_params(like)
-  except InputError:
-    raise
-  except Exception as error:  # orbax raises whatever its storage does
-    raise InputError(str(found.checkpoints), f"the newest checkpoint cannot be read ({str(error).splitlines()[0]})",
-                     "Resume the run, which writes another, or name another stage.") from None
-  finally:
-    checkpoints.close()
+  with closing(Checkpoints(found.checkpoints, read_only=True)) as checkpoints:
+    step = checkpoints.latest()
+    params = checkpoints.restore_params(abstract_params(found.model, mesh, dtype=compute.dtype))
   return Model(
     name=name, config=_with_tokens(found.model, words), params=params, tokenizer=words, template=found.template,
     chat_template=chat.of_template(found.template, words), mesh=mesh,

@@ -7,14 +7,13 @@ of small batches are noisy, and an alert that cries wolf is switched off. All th
 Whatever a rule says of a step rests on the steps up to it, but for the noise, which is estimated from all there is. So the
 report, which sees a whole log, and the run (r1jax/reports/watch.py), which sees its beginning, find the same.
 """
-import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from r1jax.fields import Positive
 from r1jax.reports.run import Run, Series
+from r1jax.reports.watchdogs import Watchdogs
 from r1jax.reports.words import is_repetitive, leaves_language
 
 RECENT, SPAN = 20, 30  # steps
@@ -25,41 +24,10 @@ FEW = 8  # points from which on noise can be estimated
 POINTS = 8  # rollouts that a stretch of SPAN steps has to hold where two noisy series are compared
 QUIET = 200  # steps for which a rule has not held before it is a new onset: a dozen rollouts of 16 steps
 RULE_PARTS = ("accuracy", "format", "language", "mean", "equal_groups")  # of reward/NAME: not a reward model's
-
-
 HISTORY = 50  # points that one point is compared with; fewer than RECENT are no history
 UNUSUAL = {"policy/kl": 0.02, "policy/ratio": 1.0, "policy/teacher_kl": 1.0, "policy/grad_norm": 1.0,
            "reward_model/grad_norm": 1.0}  # what is told of a jump: metric -> what counts as its history at least
 SLOW_SECONDS = 60.0  # that a step takes longer than it did
-
-
-class Policy(enum.Enum):
-  """What follows when a watchdog finds something."""
-
-  WARN = "warn"  # it is said, logged, and in summary.json
-  STOP = "stop"  # that too, and the run ends with status 3 before its checkpoint is replaced
-
-
-@dataclass(frozen=True)
-class Watchdog:
-  """The threshold of a rule, as its definition in RULES has it, and what follows."""
-
-  threshold: Positive
-  policy: Policy = Policy.WARN
-
-
-@dataclass(frozen=True)
-class Watchdogs:
-  """What watches a training stage. All thresholds are ours. not_a_number has no threshold and always stops."""
-
-  outlier: Watchdog = Watchdog(5.0)  # times the largest of the last HISTORY points
-  dead_groups: Watchdog = Watchdog(0.9)  # share of groups without an advantage
-  verifier: Watchdog = Watchdog(0.05)  # share of verdicts that timed out or crashed
-  slow: Watchdog = Watchdog(10.0)  # times the median seconds of a step
-
-  def stops(self, rule: str) -> bool:
-    """Whether an alert of a rule ends the run."""
-    return rule == "not_a_number" or getattr(getattr(self, rule, None), "policy", None) is Policy.STOP
 
 
 FLAGS: dict[str, Callable[[dict], bool]] = {  # what is told of a sample by its text

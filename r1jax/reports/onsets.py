@@ -5,8 +5,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from r1jax.reports.alerts import LAGS, QUIET, RECENT, RULES, SPAN, Alert, StageLog, Watchdogs, flags_of
+from r1jax.reports.alerts import LAGS, QUIET, RECENT, RULES, SPAN, Alert, StageLog, flags_of
 from r1jax.reports.run import Series
+from r1jax.reports.watchdogs import Watchdogs
 
 KEPT = max(LAGS) + 5 * SPAN + RECENT + QUIET  # steps that a rule may look back, and those of a stretch that is over
 START = 10  # steps at a stage's beginning that are kept, since rules compare with them

@@ -4,8 +4,9 @@ import sys
 from collections.abc import Sequence
 
 from r1jax.errors import WatchdogStop
-from r1jax.reports.alerts import RULES, Alert, Rule, Watchdogs
+from r1jax.reports.alerts import RULES, Alert, Rule
 from r1jax.reports.onsets import Onsets
+from r1jax.reports.watchdogs import Watchdogs
 
 _RULES = {rule.name: rule for rule in RULES}
 

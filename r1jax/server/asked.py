@@ -8,7 +8,7 @@ from r1jax.sampling.choice import Sampling
 
 MOST_STOPS, MOST_CHOICES, MOST_LIKELIEST = 16, 128, 20
 # A temperature below this is 0: divided by less, logits leave the range in which float32 tells tokens apart.
-COLDEST = 0.01
+GREEDY_BELOW = 0.01
 # Of no effect on what is sampled.
 IGNORED = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls")
 # Known, and taken only where they ask for nothing.
@@ -104,7 +104,7 @@ def _sampling(fields: _Fields, default: Sampling) -> Sampling:
   temperature = fields.take("temperature", float, default.temperature, 0, 2)
   # top_p of 0 is the likeliest token alone, or those as likely as it.
   top_p = max(fields.take("top_p", float, default.top_p, 0, 1), 1e-9)
-  return Sampling(0.0 if temperature < COLDEST else float(temperature), float(top_p))
+  return Sampling(0.0 if temperature < GREEDY_BELOW else float(temperature), float(top_p))
 
 
 def _max_tokens(fields: _Fields, chat: bool) -> int | None:

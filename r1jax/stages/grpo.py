@@ -41,7 +41,7 @@ from r1jax.losses.reductions import Reduction
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.plan.programs import rl_programs
 from r1jax.records import TrainState
-from r1jax.reports.alerts import Watchdogs
+from r1jax.reports.watchdogs import Watchdogs
 from r1jax.rewards.language import check_target
 from r1jax.rewards.rules import GENERAL, PARTS, RuleRewards
 from r1jax.rewards.score import Score
@@ -71,7 +71,7 @@ class OldLogprobs(enum.Enum):
   SAMPLER = "sampler"  # as the sampler reported them
 
 
-Weights = Annotated[tuple[tuple[str, Positive], ...], MinLen(1)]
+RewardWeights = Annotated[tuple[tuple[str, Positive], ...], MinLen(1)]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class GRPO:
   max_length: Schedule = Schedule({0: 32_768, 8_200: 65_536})  # prompt and response together [N]
   max_prompt_length: Count = 1_024  # ours
   sampling: Sampling = Sampling(temperature=1.0)  # [N]
-  rewards: Weights = (("accuracy", 1.0), ("format", 1.0))  # same weight: [N] eq. 4
+  rewards: RewardWeights = (("accuracy", 1.0), ("format", 1.0))  # same weight: [N] eq. 4
   advantage: AdvantageKind = AdvantageKind.STANDARDIZED  # [N] eq. 3
   reduction: Reduction = Reduction.PER_RESPONSE  # DeepSeekMath eq. 3; R1 does not say
   reduction_constant: Positive | None = None

@@ -20,7 +20,7 @@ from r1jax.losses.reward_model import RewardKind
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.plan.programs import abstract_state, packed_rows, update_programs
 from r1jax.records import PackedRows
-from r1jax.reports.alerts import Watchdogs
+from r1jax.reports.watchdogs import Watchdogs
 from r1jax.run_dir import RunDir
 from r1jax.sharding import batch_parts
 from r1jax.stages.context import DATA, REWARD_MODEL, Base, Context, Experiment

@@ -13,12 +13,12 @@ from r1jax.data.tokenizer import Tokenizer, named_tokenizer
 from r1jax.errors import InputError, WatchdogStop
 from r1jax.models.huggingface import check_weights, config_from_folder, load
 from r1jax.models.params import init_params, num_params, shardings
-from r1jax.reports.alerts import Watchdogs
 from r1jax.reports.clock import Clock
 from r1jax.reports.draw import draw_curves
 from r1jax.reports.live import terminal
 from r1jax.reports.tracker import Tracker, check_tracker
 from r1jax.reports.watch import Watch, logged_alerts
+from r1jax.reports.watchdogs import Watchdogs
 from r1jax.run_dir import RunDir, say
 from r1jax.sharding import ROLLOUT_RULES, TRAIN_RULES, make_mesh
 from r1jax.stages.context import POLICY, REWARD_MODEL, Base, Context, Experiment, with_tokens

@@ -19,7 +19,7 @@ from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.params import abstract_params
 from r1jax.plan.programs import abstract_state, packed_rows, update_programs
 from r1jax.records import PackedRows
-from r1jax.reports.alerts import Watchdogs
+from r1jax.reports.watchdogs import Watchdogs
 from r1jax.sharding import batch_parts, put_batch
 from r1jax.stages.context import POLICY, Base, Context, Experiment
 from r1jax.stages.rollout import policy_params

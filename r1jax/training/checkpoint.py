@@ -7,7 +7,6 @@ OCDBT has checksums in the nodes of its tree, and none over the values that they
 which orbax does not offer. So the files of a step are sealed (r1jax.files) in orbax's background thread, before their folder
 gets its name.
 """
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,6 @@ from r1jax.run_dir import say, set_aside
 
 absl.logging.set_verbosity(absl.logging.FATAL)  # orbax logs, trace by trace, what it raises too
 ORBAX_METADATA = "_CHECKPOINT_METADATA"  # written again when the folder gets its name; nothing of it is read
-
-
-def _without_closed_loops(hook):
-  """Where a save has failed, tensorstore finds orbax's event loop closed, and each array tells so to this hook."""
-  return lambda *of: None if "Event loop is closed" in str(of) else hook(*of)
-
-
-sys.excepthook, sys.unraisablehook = _without_closed_loops(sys.excepthook), _without_closed_loops(sys.unraisablehook)
 
 
 def abstract(tree):

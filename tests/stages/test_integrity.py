@@ -21,7 +21,7 @@ from test_run_dir import flip
 
 from r1jax.errors import InputError, WatchdogStop
 from r1jax.launch import main
-from r1jax.reports.alerts import Policy, Watchdog, Watchdogs
+from r1jax.reports.watchdogs import Watchdog, WatchdogPolicy, Watchdogs
 from r1jax.run_dir import RunDir
 from r1jax.sharding import make_mesh
 from r1jax.stages import runner
@@ -181,9 +181,9 @@ def test_a_policy_decides_whether_an_alert_stops_the_run(tmp_path):
     experiment = with_base(steps=24, checkpoint_every=8, watchdogs=dogs)
     return run_experiment(experiment, tmp_path / "run")
   with pytest.raises(WatchdogStop, match="'outlier' at step 21: policy/grad_norm"):
-    run(Policy.STOP)
+    run(WatchdogPolicy.STOP)
   assert sorted(f.name for f in (tmp_path / "run/checkpoints/base").iterdir()) == ["16", "8"]
-  summary = run(Policy.WARN)  # it goes on, and says so
+  summary = run(WatchdogPolicy.WARN)  # it goes on, and says so
   assert [alert["rule"] for alert in summary["stages"]["base"]["alerts"]] == ["outlier"] and "stopped" not in summary
 
 
