@@ -39,8 +39,14 @@ class Tokenizer:
     """The ids of a text, nothing added. Special tokens written in the text become their ids.
 
     Raises:
-      InputError: a word that a word-level tokenizer does not have.
+      InputError: a word that a word-level tokenizer does not have; half of a surrogate pair, which is what Python makes of
+        an argument that is not UTF-8.
     """
+    try:
+      text.encode("utf-8")
+    except UnicodeEncodeError as error:
+      raise InputError(f"text, character {error.start + 1}", repr(text[error.start]),
+                       "It is half of a surrogate pair: give text in UTF-8.") from None
     try:
       return self.backend.encode(text, add_special_tokens=False).ids
     except Exception as error:

@@ -101,9 +101,13 @@ async def _body(request: Request, limits: Limits) -> dict:
         if len(found) > limits.body:
           raise Refused(413, f"The request is larger than {limits.body} bytes, the most that this server takes.",
                         code="request_too_large")
-    return json.loads(found)
+    body = json.loads(found)
+    json.dumps(body, ensure_ascii=False).encode()  # half of a surrogate pair is no text: no tokenizer and no reply takes it
+    return body
   except TimeoutError:
     raise Refused(408, f"The request has not arrived within {limits.body_seconds:g} seconds.") from None
+  except UnicodeEncodeError:
+    raise Refused(400, "The body has half of a surrogate pair in a string: correct it.") from None
   except (ValueError, RecursionError) as wrong:
     raise Refused(400, f"The body is not JSON ({wrong}).") from None
 

@@ -69,6 +69,7 @@ BAD = [
   (("w1", "--temperature", "-1"), "sampling.temperature: -1"), (("w1", "--top_p", "1.5"), "sampling.top_p: 1.5"),
   (("w1", "--max_new", "0"), "--max_new: 0"), (("w1", "nonsense"), "unknown word 'nonsense'"),
   (("w1 " * 64,), "question 1: its prompt has 64 tokens. The model takes 64"), (("",), "makes no tokens"),
+  (("w1 \udcff",), "half of a surrogate pair"),
   (("--questions", "gone.txt"), "gone.txt: no such file"), (("--questions", "gone.jsonl"), "gone.jsonl"),
   (("--questions", "empty.txt"), "empty.txt: no questions"), (("--questions", "rows.jsonl"), "fields with text: problem."),
   (("--questions", "broken.jsonl"), "broken.jsonl:1: not JSON"),

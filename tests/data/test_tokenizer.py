@@ -154,6 +154,12 @@ def test_word_level_survives_files_and_pickle(tmp_path):
       again.encode("3 + +9")
 
 
+def test_half_of_a_surrogate_pair_is_no_text(tmp_path):
+  write_folder(tmp_path, tokenizer_config={"eos_token": "<|eos|>"})
+  with pytest.raises(InputError, match=r"character 3: '.udcff'"):
+    load_tokenizer(tmp_path).encode("a \udcff")
+
+
 def test_word_level_names_the_unknown_word():
   with pytest.raises(InputError, match="unknown word '12'"):
     word_level_tokenizer(WORDS).encode("3 + 12 = 8 99")

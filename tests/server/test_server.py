@@ -189,6 +189,7 @@ def test_models_health_and_metrics(served, ask):
 PLAIN = {"model": "words", "prompt": "w1"}
 BAD = [
   (b"{", 400, None, None), (b"", 400, None, None), (b"\xff\xfe", 400, None, None), (b"[" * 40_000, 400, None, None),
+  (rb'{"model": "words", "prompt": "\ud83d"}', 400, None, None), (b'{"model": "\xed\xa0\x80"}', 400, None, None),
   (b"[]", 400, None, None), ({**PLAIN, "model": "gpt"}, 404, "model", "model_not_found"),
   ({**PLAIN, "prompt": "nonsense"}, 400, "prompt", None), ({**PLAIN, "prompt": ""}, 400, "prompt", None),
   ({**PLAIN, "prompt": [99]}, 400, "prompt", None), ({**PLAIN, "prompt": [-1]}, 400, "prompt", None),
