@@ -1,8 +1,9 @@
-"""One explicit mesh, and one table of rules from logical axes to mesh axes for training and one for rollouts.
+"""One explicit mesh, and rules from logical axes to mesh axes: of weights in training and in rollouts, of activations.
 
-Mesh axes: `replica` (data parallel, parameters copied), `fsdp` (data parallel, parameters split), `tensor` (heads,
-FFN and vocabulary split) and `expert` (MoE). A laptop is a mesh of ones. All axes are explicit: a sharding is part
-of an array's type, and a wrong one is an error when tracing, on the CPU as on a pod.
+Mesh axes: `replica` (data parallel, parameters copied), `fsdp` (data parallel, parameters split), `sequence` (positions
+of a row split, parameters copied), `tensor` (heads, FFN and vocabulary split) and `expert` (MoE). A laptop is a mesh of
+ones. All axes are explicit: a sharding is part of an array's type, and a wrong one is an error when tracing, on the CPU as
+on a pod.
 """
 import math
 from collections.abc import Mapping
@@ -17,8 +18,9 @@ from jax.sharding import PartitionSpec as P
 from r1jax.errors import InputError
 from r1jax.fields import Count
 
-MESH_AXES = ("replica", "fsdp", "tensor", "expert")
-BATCH = ("replica", "fsdp")  # the mesh axes that a batch is split over
+MESH_AXES = ("replica", "fsdp", "sequence", "tensor", "expert")
+BATCH = ("replica", "fsdp")  # the mesh axes that the rows of a batch are split over
+DATA = (*BATCH, "sequence")  # all that data are split over: the sequences of a rollout, tokens laid end to end
 
 # Training: each weight is split over fsdp along its embed axis and gathered where it is used (ZeRO-3).
 TRAIN_RULES: Mapping[str, Any] = {
@@ -27,6 +29,13 @@ TRAIN_RULES: Mapping[str, Any] = {
 }
 # Rollouts: nothing is split over fsdp, so that no weight is gathered inside the decode loop.
 ROLLOUT_RULES: Mapping[str, Any] = {**TRAIN_RULES, "embed": None, "vocab_in": None}
+# Activations of training. Between the products of a layer a row's positions are split over `tensor` too, so that what a
+# layer keeps is split over all devices; inside them heads or widths are. Attention takes whole rows: heads are then split
+# over `sequence` as well.
+ACTIVATION_RULES: Mapping[str, Any] = {
+  "rows": BATCH, "positions": "sequence", "positions_between": ("sequence", "tensor"), "heads": "tensor", "width": "tensor",
+  "heads_of_rows": ("tensor", "sequence"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,17 +44,18 @@ class MeshShape:
 
   replica: Count = 1
   fsdp: int = -1
+  sequence: Count = 1
   tensor: Count = 1
   expert: Count = 1
 
-  def resolve(self, num_devices: int) -> tuple[int, int, int, int]:
-    """The four sizes for num_devices devices; InputError if they do not multiply to it."""
+  def resolve(self, num_devices: int) -> tuple[int, ...]:
+    """The sizes in the order of MESH_AXES for num_devices devices; InputError if they do not multiply to it."""
     sizes = list(astuple(self))
     for name, size in zip(MESH_AXES, sizes, strict=True):
       if size < 1 and not (name == "fsdp" and size == -1):
         raise InputError(f"mesh.{name}", size, "It must be at least 1 (fsdp may be -1: all that is left).")
     if self.fsdp == -1:
-      sizes[1] = max(1, num_devices // (self.replica * self.tensor * self.expert))
+      sizes[1] = max(1, num_devices // (self.replica * self.sequence * self.tensor * self.expert))
     if math.prod(sizes) != num_devices:
       shape = " x ".join(f"{n} {s}" for n, s in zip(MESH_AXES, sizes, strict=True))
       raise InputError("mesh", f"{shape} = {math.prod(sizes)} devices, but there are {num_devices}",
@@ -54,9 +64,21 @@ class MeshShape:
 
 
 def make_mesh(shape: MeshShape, devices: list | None = None) -> Mesh:
-  """The explicit mesh of all four axes over `devices` (default: all of this run's)."""
+  """The explicit mesh of all axes over `devices` (default: all of this run's)."""
   devices = jax.devices() if devices is None else devices
-  return jax.make_mesh(shape.resolve(len(devices)), MESH_AXES, axis_types=(AxisType.Explicit,) * 4, devices=devices)
+  types = (AxisType.Explicit,) * len(MESH_AXES)
+  return jax.make_mesh(shape.resolve(len(devices)), MESH_AXES, axis_types=types, devices=devices)
+
+
+def activation(*axes: str | None) -> P:
+  """The PartitionSpec of an activation with these logical axes; None: whole."""
+  return P(*(None if a is None else ACTIVATION_RULES[a] for a in axes))
+
+
+def platform() -> str:
+  """Of the devices of the mesh in use, which need not be this machine's: "cpu", "tpu"."""
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return jax.default_backend() if device is None else device.platform
 
 
 def partition_spec(axes: tuple[str, ...], rules: Mapping[str, Any]) -> P:
@@ -74,21 +96,21 @@ def check_divisible(name: str, shape: tuple[int, ...], spec: P, mesh: Mesh) -> N
                        f"Choose a size that divides {size}.")
 
 
-def batch_sharding(mesh: Mesh, ndim: int, axis: int = 0) -> NamedSharding:
-  """Dimension `axis` split over the batch axes, all others whole."""
+def batch_sharding(mesh: Mesh, ndim: int, axis: int = 0, over: tuple[str, ...] = BATCH) -> NamedSharding:
+  """Dimension `axis` split over the mesh axes `over`, all others whole."""
   spec = [None] * ndim
-  spec[axis] = BATCH
+  spec[axis] = over
   return NamedSharding(mesh, P(*spec))
 
 
-def put_batch(mesh: Mesh, tree, axis: int = 0):
-  """Host arrays -> global arrays with dimension `axis` split over the batch axes."""
+def put_batch(mesh: Mesh, tree, axis: int = 0, over: tuple[str, ...] = BATCH):
+  """Host arrays -> global arrays with dimension `axis` split over the mesh axes `over`."""
   def put(x):
     x = np.asarray(x)
-    return jax.device_put(x, batch_sharding(mesh, x.ndim, axis))
+    return jax.device_put(x, batch_sharding(mesh, x.ndim, axis, over))
   return jax.tree.map(put, tree)
 
 
-def batch_parts(mesh: Mesh) -> int:
-  """Number of pieces that a batch is split into."""
-  return math.prod(mesh.shape[a] for a in BATCH)
+def batch_parts(mesh: Mesh, over: tuple[str, ...] = BATCH) -> int:
+  """Number of pieces that a batch is split into; over=DATA: the sequences of a rollout."""
+  return math.prod(mesh.shape[a] for a in over)

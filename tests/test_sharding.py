@@ -34,12 +34,13 @@ def mesh_of(**shape):
 
 
 @pytest.mark.parametrize(("shape", "devices", "sizes"), [
-  ({}, 1, (1, 1, 1, 1)),
-  ({}, 8, (1, 8, 1, 1)),
-  ({"tensor": 2}, 8, (1, 4, 2, 1)),
-  ({"replica": 2, "tensor": 2, "expert": 2}, 8, (2, 1, 2, 2)),
-  ({"replica": 4, "fsdp": 2}, 8, (4, 2, 1, 1)),
-  ({"tensor": 8}, 512, (1, 64, 8, 1)),
+  ({}, 1, (1, 1, 1, 1, 1)),
+  ({}, 8, (1, 8, 1, 1, 1)),
+  ({"tensor": 2}, 8, (1, 4, 1, 2, 1)),
+  ({"replica": 2, "tensor": 2, "expert": 2}, 8, (2, 1, 1, 2, 2)),
+  ({"replica": 4, "fsdp": 2}, 8, (4, 2, 1, 1, 1)),
+  ({"tensor": 8}, 512, (1, 64, 1, 8, 1)),
+  ({"sequence": 4, "tensor": 2}, 64, (1, 8, 4, 2, 1)),
 ])
 def test_fsdp_takes_what_the_other_axes_leave(shape, devices, sizes):
   assert MeshShape(**shape).resolve(devices) == sizes
@@ -47,7 +48,7 @@ def test_fsdp_takes_what_the_other_axes_leave(shape, devices, sizes):
 
 @pytest.mark.parametrize(("shape", "devices", "said"), [
   ({"tensor": 3}, 8, "tensor 3 x expert 1 = 6 devices, but there are 8"),
-  ({"fsdp": 4}, 8, "fsdp 4 x tensor 1 x expert 1 = 4 devices, but there are 8"),
+  ({"fsdp": 4}, 8, "fsdp 4 x sequence 1 x tensor 1 x expert 1 = 4 devices, but there are 8"),
   ({"replica": 16}, 8, "replica 16 x fsdp 1 .* = 16 devices, but there are 8"),
   ({"tensor": 0}, 8, r"mesh\.tensor: 0\. It must be at least 1"),
   ({"tensor": -1}, 8, r"mesh\.tensor: -1\. It must be at least 1"),
@@ -59,10 +60,10 @@ def test_a_shape_that_the_devices_cannot_take_is_refused(shape, devices, said):
     MeshShape(**shape).resolve(devices)
 
 
-def test_all_four_axes_are_there_and_explicit():
+def test_all_axes_are_there_and_explicit():
   mesh = mesh_of(replica=2, tensor=2)
   assert mesh.axis_names == MESH_AXES == tuple(f.name for f in dataclasses.fields(MeshShape))
-  assert dict(mesh.shape) == {"replica": 2, "fsdp": 2, "tensor": 2, "expert": 1}
+  assert dict(mesh.shape) == {"replica": 2, "fsdp": 2, "sequence": 1, "tensor": 2, "expert": 1}
   assert set(mesh.axis_types) == {AxisType.Explicit}
   assert set(mesh.devices.flat) == set(jax.devices()[:8])
   assert make_mesh(MeshShape()).size == len(jax.devices())
@@ -111,7 +112,7 @@ def test_a_batch_is_split_over_replica_then_fsdp_and_copied_over_tensor():
   array = put_batch(mesh, host)
   np.testing.assert_array_equal(array, host)
   assert array.sharding == batch_sharding(mesh, 2) and array.sharding.spec == P(BATCH, None)
-  for (replica, fsdp, _, _), device in np.ndenumerate(mesh.devices):
+  for (replica, fsdp, *_), device in np.ndenumerate(mesh.devices):
     piece = 2 * replica + fsdp
     np.testing.assert_array_equal(rows_on(array, device), host[2 * piece:2 * piece + 2])
 

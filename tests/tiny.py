@@ -26,8 +26,12 @@ def one_device():
   return make_mesh(MeshShape(), jax.devices()[:1])
 
 
-def eight_devices():
-  return make_mesh(MeshShape(replica=2, fsdp=2, tensor=2), jax.devices()[:8])
+def eight_devices(shape: MeshShape | None = None):
+  return make_mesh(shape or MeshShape(replica=2, fsdp=2, tensor=2), jax.devices()[:8])
+
+
+# Two key/value heads on four devices along tensor, where they are repeated; rows split along their positions.
+WIDE, LONG = MeshShape(tensor=4), MeshShape(sequence=2, tensor=2)
 
 
 def random_params(config: ModelConfig, mesh, rules=TRAIN_RULES, seed: int = 0) -> dict:

@@ -11,6 +11,11 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from r1jax.models import splash
+from r1jax.models.config import Compute
+from r1jax.sharding import platform
+
+FASTEST = {"tpu": "splash"}  # of Compute.attention, by platform
 MASKED = -1e30  # finite: a padding query sees nothing, and its softmax must not be NaN
 # Most spans of a row, and their fewest tokens: each is compiled by itself, and reads the keys up to its own end.
 SPANS, SPAN = 4, 256
@@ -25,16 +30,24 @@ def visible(q_positions, k_positions, q_segments=None, k_segments=None) -> jax.A
   return mask
 
 
-def attend_causally(q, k, v, positions, segment_ids, chunk: int, scale: float | None = None) -> jax.Array:
+def attend_causally(q, k, v, positions, segment_ids, compute: Compute, scale: float | None = None) -> jax.Array:
   """softmax(scale q k^T) v of whole rows: q [B, T, H, h], k [B, T, K, h], v [B, T, K, u] -> [B, T, H, u].
 
   Query head i reads key/value head i // G. scale: None is h^-1/2. Scores and softmax are float32.
 
   positions, segment_ids: [B, T], segment_ids may be None; the slots of a segment are in the order of its positions, so a
-  query needs the keys up to its own slot. `chunk` queries are taken at a time, with the keys up to the end of their span
-  (a quarter of a long row), and their scores are made again in the backward pass: memory is linear in T. A query that sees
-  nothing (padding) gives zeros and no gradient.
+  query needs the keys up to its own slot. Scores are made again in the backward pass: memory is linear in T. A query that
+  sees nothing (padding) gives zeros and no gradient. compute.attention says by which of the two ways, compute.
   """
+  segments = jnp.zeros_like(positions) if segment_ids is None else segment_ids
+  scale = float(q.shape[-1]**-0.5 if scale is None else scale)
+  if (compute.attention or FASTEST.get(platform(), "chunks")) == "splash":
+    return splash.attend(q, k, v, positions, segments, scale)
+  return _in_chunks(q, k, v, positions, segments, compute.attention_chunk, scale)
+
+
+def _in_chunks(q, k, v, positions, segments, chunk: int, scale: float) -> jax.Array:
+  """attend_causally by `chunk` queries at a time, with the keys up to the end of their span (a quarter of a long row)."""
   B, T, H, h = q.shape
   K = k.shape[2]
   n = -(-T // chunk)
@@ -48,8 +61,7 @@ def attend_causally(q, k, v, positions, segment_ids, chunk: int, scale: float | 
   q = padded(q).reshape(B, n, chunk, K, H // K, h, out_sharding=jax.P(batch, None, None, heads, None, None))
   q = q.transpose(1, 0, 3, 4, 2, 5)  # [n, B, K, G, chunk, h]
   k, v = (padded(x).transpose(0, 2, 1, 3) for x in (k, v))  # [B, K, S, h]
-  segments = jnp.zeros_like(positions) if segment_ids is None else segment_ids
-  out = _blocks(q, k, v, padded(positions, -1), padded(segments), float(h**-0.5 if scale is None else scale))
+  out = _blocks(q, k, v, padded(positions, -1), padded(segments), scale)
   out = out.transpose(1, 0, 4, 2, 3, 5)  # [B, n, chunk, K, G, u]
   return out.reshape(B, n * chunk, H, v.shape[3], out_sharding=jax.P(batch, None, heads, None))[:, :T]
 

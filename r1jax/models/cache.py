@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from r1jax.models.attention import MASKED
 from r1jax.models.config import ModelConfig
-from r1jax.sharding import BATCH
+from r1jax.sharding import DATA
 
 SLOT_AXIS = {"k": 3, "v": 2, "k_scale": 3, "v_scale": 2}
 
@@ -52,8 +52,8 @@ def leaf_shapes(config: ModelConfig, int8: bool) -> dict[str, tuple[int, int]]:
 
 
 def leaf_spec(config: ModelConfig) -> P:
-  """Sequences (or pages) over the batch axes, heads over tensor; latents are whole over tensor."""
-  return P(BATCH, None if config.mla is not None else "tensor", None, None)
+  """Sequences (or pages) over the axes of data, heads over tensor; latents are whole over tensor."""
+  return P(DATA, None if config.mla is not None else "tensor", None, None)
 
 
 def empty_layers(config: ModelConfig, rows: int, slots: int, dtype, int8: bool = False) -> tuple[dict, ...]:
@@ -71,7 +71,7 @@ def per_device(f, config: ModelConfig, in_rows: tuple, *args):
   """f, which returns layers, on each device's own rows. in_rows: for each argument whether its leading axis is split over
   the batch axes; what is not is whole on every device. Arrays of four axes are split over tensor as leaves are."""
   def spec(x, rows):
-    first = BATCH if rows else None
+    first = DATA if rows else None
     return P(first, *leaf_spec(config)[1:]) if x.ndim == 4 else P(first, *[None] * (x.ndim - 1))
 
   specs = tuple(jax.tree.map(lambda x, r=rows: spec(x, r), a) for a, rows in zip(args, in_rows, strict=True))

@@ -138,12 +138,17 @@ class Compute:
     output), "dots" (that and products with weights), "everything". None: the fastest on the platform, see transformer.py.
   attention_chunk: queries a block of training attention: scores are [.., chunk, T], never [.., T, T].
   logprob_chunk: tokens a device whose logits exist at one time when log-probs are computed.
+  attention: "chunks" is XLA's own operations on blocks of attention_chunk queries, "splash" a kernel for TPUs on blocks of
+    up to 1,024. None: the fastest on the platform, see attention.py.
+  offload: the inputs of layers, which the backward pass starts from, wait in the host's memory. TPUs only.
   """
 
   dtype: DType = "float32"
   remat: Remat | None = None
   attention_chunk: Count = 48  # the fastest on a CPU at 160 to 4,096 tokens a row; TPUs want hundreds
   logprob_chunk: Count = 512
+  attention: Literal["chunks", "splash"] | None = None
+  offload: bool = False
 
   def __post_init__(self):
     check_fields(self, "compute")

@@ -15,11 +15,11 @@ from r1jax.models import mla
 from r1jax.models.config import ModelConfig
 from r1jax.models.moe import mixture
 from r1jax.models.norm import rms_norm
-from r1jax.models.params import stacks, weight_table
+from r1jax.models.params import KV_HEADED, kv_heads, repeated_heads, stacks, weight_table
 from r1jax.models.rope import rope_tables, rotate
-from r1jax.sharding import BATCH, ROLLOUT_RULES, partition_spec
+from r1jax.sharding import DATA, ROLLOUT_RULES, partition_spec
 
-COLUMNS = P(None, BATCH)
+COLUMNS = P(None, DATA)
 INT8 = ("qkv", "o", "gate_up", "down")  # what int8 weights are made of
 
 
@@ -37,10 +37,16 @@ def rollout_weights(params: dict, config: ModelConfig, dtype, tensor: int = 1, i
   def used(w, axes, router=False):
     return reshard(w.astype(jnp.float32 if router else dtype), partition_spec(axes, ROLLOUT_RULES))
 
+  def repeated(name, x):
+    if name not in KV_HEADED:
+      return x
+    return repeated_heads(x, 0 if name.endswith("bias") else 1, kv_heads(config, tensor))
+
   layers = []
   for stack in stacks(config):
     for i in range(next(iter(params[stack].values())).shape[0]):
-      w = {name: used(x[i], axes[stack][name], name.startswith("router")) for name, x in params[stack].items()}
+      w = {name: used(repeated(name, x[i]), axes[stack][name], name.startswith("router"))
+           for name, x in params[stack].items()}
       layers.append(_laid_out(config, w, tensor, int8))
   embed = used(params["embed"], ("vocab_in", "embed"))
   head = embed if config.tie_embeddings else used(params["head"], ("embed", "vocab")).T
@@ -80,7 +86,7 @@ def _spread(w, x) -> jax.Array:
   """[t, O, N] of w [t, O, D] and columns x [D, N]; pinned, or a transposition after it would turn the product round and
   make it several times slower."""
   w, scale = w if isinstance(w, tuple) else (w, None)
-  out = jnp.einsum("tod,dn->ton", w.astype(x.dtype), x, out_sharding=P("tensor", None, BATCH))
+  out = jnp.einsum("tod,dn->ton", w.astype(x.dtype), x, out_sharding=P("tensor", None, DATA))
   return optimization_barrier(out if scale is None else (out * scale).astype(x.dtype))
 
 
@@ -100,19 +106,19 @@ def _norm(x, scale, eps: float) -> jax.Array:
 
 def _rows(x, B: int, T: int) -> jax.Array:
   """Columns [D, B * T] as [B, T, D]."""
-  return x.T.reshape(B, T, x.shape[0], out_sharding=P(BATCH, None, None))
+  return x.T.reshape(B, T, x.shape[0], out_sharding=P(DATA, None, None))
 
 
 def _columns(x) -> jax.Array:
   """[B, T, D] as columns [D, B * T]."""
-  return x.reshape(-1, x.shape[2], out_sharding=P(BATCH, None)).T
+  return x.reshape(-1, x.shape[2], out_sharding=P(DATA, None)).T
 
 
 def _heads(x, B: int, T: int, heads: int, size: int) -> jax.Array:
   """[B, T, heads, size] of [t, heads / t * size, B * T]."""
   t = x.shape[0]
-  x = x.reshape(t, heads // t, size, B, T, out_sharding=P("tensor", None, None, BATCH, None))
-  return jnp.transpose(x, (3, 4, 0, 1, 2)).reshape(B, T, heads, size, out_sharding=P(BATCH, None, "tensor", None))
+  x = x.reshape(t, heads // t, size, B, T, out_sharding=P("tensor", None, None, DATA, None))
+  return jnp.transpose(x, (3, 4, 0, 1, 2)).reshape(B, T, heads, size, out_sharding=P(DATA, None, "tensor", None))
 
 
 def _append(recent: dict, new: dict, at) -> dict:
@@ -140,11 +146,11 @@ def _grouped_query(config: ModelConfig, w: dict, y, tables, place) -> tuple[jax.
     q, k = rms_norm(q, w["q_norm"], config.rms_norm_eps), rms_norm(k, w["k_norm"], config.rms_norm_eps)
   q, k = rotate(q, *tables), rotate(k, *tables)
   recent = _append(recent, {"k": jnp.transpose(k, (0, 2, 3, 1)), "v": jnp.swapaxes(v, 1, 2)}, filled)
-  heads = P(BATCH, "tensor", None, None)
+  heads = P(DATA, "tensor", None, None)
   q = jnp.swapaxes(q, 1, 2).reshape(B, K, H // K * T, h, out_sharding=heads)  # query head g, then token
   out = kv.attend(q, past, recent, lengths, newest, h**-0.5, h)
-  out = jnp.transpose(out.reshape(B, t, H // t, T, h, out_sharding=P(BATCH, "tensor", None, None, None)), (1, 2, 4, 0, 3))
-  return _joined(w["o"], out.reshape(t, -1, B * T, out_sharding=P("tensor", None, BATCH))), recent
+  out = jnp.transpose(out.reshape(B, t, H // t, T, h, out_sharding=P(DATA, "tensor", None, None, None)), (1, 2, 4, 0, 3))
+  return _joined(w["o"], out.reshape(t, -1, B * T, out_sharding=P("tensor", None, DATA))), recent
 
 
 def _latent(config: ModelConfig, w: dict, y, tables, place) -> tuple[jax.Array, dict]:
@@ -154,11 +160,11 @@ def _latent(config: ModelConfig, w: dict, y, tables, place) -> tuple[jax.Array, 
   q_nope, q_rope, latent = mla.project(config, _rows(y, B, T), w, *tables)
   recent = _append(recent, {"k": jnp.transpose(latent, (0, 2, 3, 1))}, filled)
   q = jnp.swapaxes(mla.absorbed(config, q_nope, q_rope, w["kv_up"]), 1, 2)
-  q = q.reshape(B, 1, H * T, q.shape[3], out_sharding=P(BATCH, None, "tensor", None))
+  q = q.reshape(B, 1, H * T, q.shape[3], out_sharding=P(DATA, None, "tensor", None))
   out = kv.attend(q, past, recent, lengths, newest, mla.softmax_scale(config), C)
-  out = jnp.swapaxes(out.reshape(B, H, T, C, out_sharding=P(BATCH, "tensor", None, None)), 1, 2)
+  out = jnp.swapaxes(out.reshape(B, H, T, C, out_sharding=P(DATA, "tensor", None, None)), 1, 2)
   out = mla.values_of(config, out, w["kv_up"])
-  return _columns(jnp.einsum("btnh,nhd->btd", out, w["o"], out_sharding=P(BATCH, None, None))), recent
+  return _columns(jnp.einsum("btnh,nhd->btd", out, w["o"], out_sharding=P(DATA, None, None))), recent
 
 
 def _feed_forward(config: ModelConfig, w: dict, y, B: int, T: int) -> jax.Array:
@@ -185,7 +191,7 @@ def extend(weights: dict, config: ModelConfig, tokens, past: tuple[dict, ...], r
   tables = rope_tables(config, lengths[:, None] + filled + offset[None])
   per_head = config.num_heads if config.mla is not None else config.num_heads // config.num_kv_heads
   newest = jnp.tile(filled + offset + 1, per_head)
-  x = _columns(weights["embed"].at[tokens].get(out_sharding=P(BATCH, None, None)))
+  x = _columns(weights["embed"].at[tokens].get(out_sharding=P(DATA, None, None)))
   attention = _grouped_query if config.mla is None else _latent
   buffers = []
   for i, (w, cached, buffer) in enumerate(zip(weights["layers"], past, recent, strict=True)):
@@ -201,8 +207,8 @@ def extend(weights: dict, config: ModelConfig, tokens, past: tuple[dict, ...], r
 def next_logits(weights: dict, config: ModelConfig, hidden) -> jax.Array:
   """Logits [N, V] float32 of hidden columns [D, N], a row's whole vocabulary on one device; -inf for ids without a token."""
   out = jnp.einsum("vd,dn->vn", weights["head"], hidden, preferred_element_type=jnp.float32,
-                   out_sharding=P("tensor", BATCH))
-  out = reshard(optimization_barrier(out).T, P(BATCH, None))
+                   out_sharding=P("tensor", DATA))
+  out = reshard(optimization_barrier(out).T, P(DATA, None))
   if config.num_tokens is None:
     return out
   return jnp.where(jnp.arange(out.shape[1], dtype=jnp.int32)[None] < config.num_tokens, out, -jnp.inf)

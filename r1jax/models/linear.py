@@ -1,13 +1,15 @@
 """Matrix products of training, with backward passes of their own.
 
 Weights come as they are stored (float32, split over fsdp) and are cast and gathered where they are used; their gradients
-are float32 from the product on and go back to the stored layout in one step. N tokens (rows laid end to end), D in, F out.
+are float32 from the product on and go back to the stored layout in one step. B rows, T positions, D in, F out.
 """
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import reshard
 
-from r1jax.sharding import BATCH
+from r1jax.sharding import BATCH, DATA
 
 
 def used(w: jax.Array, dtype) -> jax.Array:
@@ -15,24 +17,51 @@ def used(w: jax.Array, dtype) -> jax.Array:
   return reshard(w.astype(dtype), jax.P(*(None if axis == "fsdp" else axis for axis in jax.typeof(w).sharding.spec)))
 
 
-def flat(x: jax.Array) -> jax.Array:
-  """[B, T, ...] -> [B T, ...]."""
-  batch, _, *rest = jax.typeof(x).sharding.spec
-  return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:], out_sharding=jax.P(batch, *rest))
-
-
 def _spec(x) -> tuple:
   return tuple(jax.typeof(x).sharding.spec)
 
 
+def _without_tensor(axes):
+  """Mesh axes of positions that are not split over tensor any more."""
+  return "sequence" if isinstance(axes, tuple) else axes
+
+
+def _gathered(x):
+  """x [B, T, D] with positions whole over tensor, as a product with a weight that is split over tensor takes it."""
+  rows, positions, features = _spec(x)
+  return x if positions == _without_tensor(positions) else reshard(x, jax.P(rows, _without_tensor(positions), features))
+
+
 def _product(x, w):
-  """[N, D] x [D, F] -> [N, F], summed over devices where D is split."""
-  return jnp.einsum("nd,df->nf", x, w, out_sharding=jax.P(_spec(x)[0], _spec(w)[1] if _spec(x)[1] is None else None))
+  """[B, T, D] x [D, F] -> [B, T, F] of whole D."""
+  return jnp.einsum("btd,df->btf", x, w, out_sharding=jax.P(*_spec(x)[:2], _spec(w)[1]))
 
 
-def _back(gradient, w, like):
-  """gradient [N, F] of a product with w [D, F] -> [N, D], split as `like`."""
-  return jnp.einsum("nf,df->nd", gradient, w, out_sharding=jax.P(*_spec(like)))
+def _sum_of_products(equation: str, pairs, spec):
+  """Sum of products of x [B, T, F] and w [D, F] ("btf,df->btd") or [F, D], whose F may be split over tensor: -> [B, T, D],
+  split as `spec`. What devices have to add up for positions that are split over tensor is scattered at once."""
+  rows, positions, _ = spec
+  tensor = jax.typeof(pairs[0][0]).sharding.mesh.shape["tensor"]
+  split = tensor > 1 and isinstance(positions, tuple) and all(_spec(x)[2] == "tensor" for x, _ in pairs)
+
+  def local(*pairs):
+    return scattered(sum(jnp.einsum(equation, x, w) for x, w in pairs))
+
+  if split:
+    specs = tuple((jax.P(*_spec(x)), jax.P(*_spec(w))) for x, w in pairs)
+    return jax.shard_map(local, in_specs=specs, out_specs=jax.P(*spec), check_vma=False)(*pairs)
+  return sum(jnp.einsum(equation, x, w, out_sharding=jax.P(*spec)) for x, w in pairs)
+
+
+def scattered(x: jax.Array) -> jax.Array:
+  """In a shard_map: x [B, T, D] summed over tensor, positions split over it: [B, T / tensor, D].
+
+  As a matrix with positions first: of other shapes the TPU compiler makes an all-reduce, with as many times the bytes as
+  there are devices.
+  """
+  B, T, D = x.shape
+  x = jax.lax.psum_scatter(jnp.swapaxes(x, 0, 1).reshape(T, B * D), "tensor", tiled=True)
+  return jnp.swapaxes(x.reshape(-1, B, D), 0, 1)
 
 
 def transposed_product(a: jax.Array, b: jax.Array, out_sharding=None) -> jax.Array:
@@ -47,32 +76,65 @@ def transposed_product(a: jax.Array, b: jax.Array, out_sharding=None) -> jax.Arr
 
 
 def _to_weight(x, gradient, w):
-  """The gradient of stored w [D, F] of a product x [N, D] -> gradient [N, F]: summed over the batch, split as w."""
-  return transposed_product(x, gradient, jax.P(*_spec(w))).astype(w.dtype)
+  """The gradient of stored w [D, F] of a product x [B, T, D] -> gradient [B, T, F]: summed over rows and positions in
+  float32, split as w."""
+  D, F = _spec(w)
+  if x.shape[-1] <= gradient.shape[-1]:  # the smaller one is transposed: on a CPU that is a copy
+    out = jnp.einsum("btd,btf->df", x, gradient, preferred_element_type=jnp.float32, out_sharding=jax.P(D, F))
+  else:
+    out = jnp.einsum("btf,btd->fd", gradient, x, preferred_element_type=jnp.float32, out_sharding=jax.P(F, D)).T
+  return out.astype(w.dtype)
 
 
 @jax.custom_vjp
-def linear(x: jax.Array, w: jax.Array) -> jax.Array:
-  """x [N, D] times stored w [D, F], in the dtype of x. D may be split over tensor in both: then the result is summed."""
-  return _product(x, used(w, x.dtype))
+def spread(x: jax.Array, weights: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+  """x [B, T, D] times each stored weight [D, F], F split over tensor -> [B, T, F] each, in the dtype of x.
+
+  Positions of x that are split over tensor are gathered, once for all.
+  """
+  whole = _gathered(x)
+  return tuple(_product(whole, used(w, x.dtype)) for w in weights)
 
 
-def _linear_forward(x, w):
-  return linear(x, w), (x, w)
+def _spread_forward(x, weights):
+  return spread(x, weights), (x, weights)
 
 
-def _linear_backward(kept, gradient):
+def _spread_backward(kept, gradients):
+  x, weights = kept
+  gradients = jax.lax.optimization_barrier(gradients)  # made once, for both products
+  to_x = _sum_of_products("btf,df->btd", [(g, used(w, x.dtype)) for g, w in zip(gradients, weights, strict=True)], _spec(x))
+  whole = _gathered(x)
+  return to_x, tuple(_to_weight(whole, g, w) for g, w in zip(gradients, weights, strict=True))
+
+
+spread.defvjp(_spread_forward, _spread_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def joined(x: jax.Array, w: jax.Array, positions) -> jax.Array:
+  """x [B, T, F] times stored w [F, D], F split over tensor in both -> the sum [B, T, D], in the dtype of x. positions: the
+  mesh axes that the sum's T is split over."""
+  return _sum_of_products("btf,fd->btd", [(x, used(w, x.dtype))], (_spec(x)[0], positions, None))
+
+
+def _joined_forward(x, w, positions):
+  return joined(x, w, positions), (x, w)
+
+
+def _joined_backward(positions, kept, gradient):
   x, w = kept
-  gradient = jax.lax.optimization_barrier(gradient)  # made once, for both products
-  return _back(gradient, used(w, x.dtype), x), _to_weight(x, gradient, w)
+  gradient = _gathered(jax.lax.optimization_barrier(gradient))
+  to_x = jnp.einsum("btd,fd->btf", gradient, used(w, x.dtype), out_sharding=jax.P(*_spec(x)))
+  return to_x, _to_weight(x, gradient, w)
 
 
-linear.defvjp(_linear_forward, _linear_backward)
+joined.defvjp(_joined_forward, _joined_backward)
 
 
 @jax.custom_vjp
 def swiglu(y: jax.Array, gate: jax.Array, up: jax.Array, down: jax.Array) -> jax.Array:
-  """(silu(y gate) * (y up)) down: y [N, D], stored gate and up [D, F], down [F, D] -> [N, D].
+  """(silu(y gate) * (y up)) down: y [B, T, D], stored gate and up [D, F], down [F, D] -> [B, T, D], split as y.
 
   Kept for the backward pass: y and the two products; the rest is made again from them.
   """
@@ -80,35 +142,45 @@ def swiglu(y: jax.Array, gate: jax.Array, up: jax.Array, down: jax.Array) -> jax
 
 
 def _swiglu_forward(y, gate, up, down):
-  g, u = _product(y, used(gate, y.dtype)), _product(y, used(up, y.dtype))
-  return _product(jax.nn.silu(g) * u, used(down, y.dtype)), (y, g, u, gate, up, down)
+  whole = _gathered(y)
+  g, u = (_product(whole, used(w, y.dtype)) for w in (gate, up))
+  out = _sum_of_products("btf,fd->btd", [(jax.nn.silu(g) * u, used(down, y.dtype))], _spec(y))
+  return out, (y, g, u, gate, up, down)
 
 
 def _swiglu_backward(kept, gradient):
   y, g, u, gate, up, down = kept
-  gradient = jax.lax.optimization_barrier(gradient)
-  to_hidden = _back(gradient, used(down, y.dtype), g).astype(jnp.float32)
+  gradient = _gathered(jax.lax.optimization_barrier(gradient))
+  to_hidden = jnp.einsum("btd,fd->btf", gradient, used(down, y.dtype), out_sharding=jax.P(*_spec(g))).astype(jnp.float32)
   g32, u32 = g.astype(jnp.float32), u.astype(jnp.float32)
   s = jax.nn.sigmoid(g32)
   silu = g32 * s
   # Without the barrier each product below would compute its operand again.
   to_g, to_u, hidden = jax.lax.optimization_barrier(tuple(x.astype(y.dtype) for x in (
     to_hidden * u32 * (s + silu * (1 - s)), to_hidden * silu, silu * u32)))
-  to_y = _back(to_g, used(gate, y.dtype), y) + _back(to_u, used(up, y.dtype), y)
-  return to_y, _to_weight(y, to_g, gate), _to_weight(y, to_u, up), _to_weight(hidden, gradient, down)
+  to_y = _sum_of_products("btf,df->btd", [(to_g, used(gate, y.dtype)), (to_u, used(up, y.dtype))], _spec(y))
+  whole = _gathered(y)
+  return to_y, _to_weight(whole, to_g, gate), _to_weight(whole, to_u, up), _to_weight(hidden, gradient, down)
 
 
 swiglu.defvjp(_swiglu_forward, _swiglu_backward)
 
 
 def by_device(x: jax.Array) -> jax.Array:
-  """[B, T, ...] -> [P, B T / P, ...]: the tokens of each of the P data-parallel devices laid end to end."""
-  batch, _, *rest = _spec(x)
-  mesh = jax.typeof(x).sharding.mesh
-  parts = 1
-  for axis in BATCH:
-    parts *= mesh.shape[axis]
-  return x.reshape(parts, x.shape[0] // parts * x.shape[1], *x.shape[2:], out_sharding=jax.P(batch, None, *rest))
+  """[B, T, ...] -> [P, B T / P, ...]: the tokens of each of the P devices of rows and positions laid end to end."""
+  rest = _spec(x)[2:]
+  x = reshard(x, jax.P(BATCH, "sequence", *rest))
+  return jax.shard_map(lambda x: x.reshape(1, -1, *x.shape[2:]), in_specs=jax.P(BATCH, "sequence", *rest),
+                       out_specs=jax.P(DATA, None, *rest))(x)
+
+
+def by_row(x: jax.Array, length: int) -> jax.Array:
+  """by_device backwards, for rows of `length` positions, which come out whole: [P, B T / P, ...] -> [B, T, ...]."""
+  rest = _spec(x)[2:]
+  local = length // jax.typeof(x).sharding.mesh.shape["sequence"]
+  x = jax.shard_map(lambda x: x.reshape(-1, local, *x.shape[2:]), in_specs=jax.P(DATA, None, *rest),
+                    out_specs=jax.P(BATCH, "sequence", *rest))(x)
+  return reshard(x, jax.P(BATCH, None, *rest))
 
 
 def over_chunks(f, carry, chunk: int, *arrays):

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from r1jax.models.config import MoE
-from r1jax.sharding import BATCH
 
 
 def route(moe: MoE, x, router, bias) -> tuple[jax.Array, jax.Array]:
@@ -34,7 +33,7 @@ def route(moe: MoE, x, router, bias) -> tuple[jax.Array, jax.Array]:
 
 def mixture(moe: MoE, x, w: dict) -> jax.Array:
   """What the routed experts add to x [B, T, D]. w: the layer's weights in the compute dtype, gathered over fsdp."""
-  split = P("expert", None, "tensor")
+  split, tokens = P("expert", None, "tensor"), P(*jax.typeof(x).sharding.spec)
 
   def share(x, router, bias, gate, up, down):
     B, T, D = x.shape
@@ -55,6 +54,6 @@ def mixture(moe: MoE, x, w: dict) -> jax.Array:
     return jax.lax.psum(total, ("tensor", "expert")).reshape(B, T, D)
 
   return jax.shard_map(
-    share, in_specs=(P(BATCH, None, None), P(None, None), P(None), split, split, P("expert", "tensor", None)),
-    out_specs=P(BATCH, None, None))(x, *(w[name] for name in (
+    share, in_specs=(tokens, P(None, None), P(None), split, split, P("expert", "tensor", None)),
+    out_specs=tokens)(x, *(w[name] for name in (
       "router", "router_bias", "expert_gate", "expert_up", "expert_down")))

@@ -1,7 +1,7 @@
 """The parameter table: each weight is declared once, and shapes, shardings and initial values derive from it."""
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -10,6 +10,9 @@ from jax.sharding import Mesh, NamedSharding
 
 from r1jax.models.config import ModelConfig
 from r1jax.sharding import TRAIN_RULES, check_divisible, partition_spec
+
+# Weights of keys and values, whose heads are repeated where they are no multiple of the devices along tensor.
+KV_HEADED = ("k", "v", "k_bias", "v_bias")
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,30 @@ def _experts(config: ModelConfig) -> dict[str, Weight]:
   }
 
 
+def kv_heads(config: ModelConfig, tensor: int) -> int:
+  """Key/value heads as products over `tensor` devices have them: repeated where they are no multiple of the devices, so that
+  every device has those of its query heads. With latent attention there is nothing to repeat."""
+  return config.num_kv_heads if config.mla else math.lcm(config.num_kv_heads, tensor)
+
+
+def decoded(config: ModelConfig, tensor: int) -> ModelConfig:
+  """The same model with its key/value heads repeated for `tensor` devices, as caches and rollout weights have them."""
+  return replace(config, num_kv_heads=kv_heads(config, tensor))
+
+
+def repeated_heads(x: jax.Array, axis: int, heads: int) -> jax.Array:
+  """x with each head of `axis` repeated until there are `heads`, next to one another, split over the axes of q_heads."""
+  times = heads // x.shape[axis]
+  spec = list(jax.typeof(x).sharding.spec)
+  if times == 1:
+    return x
+  shape = (*x.shape[:axis], x.shape[axis], times, *x.shape[axis + 1:])
+  wide = jax.lax.broadcast_in_dim(x, shape, [i for i in range(len(shape)) if i != axis + 1],
+                                  out_sharding=jax.P(*spec[:axis + 1], None, *spec[axis + 1:]))
+  spec[axis] = spec[axis] or TRAIN_RULES["q_heads"]
+  return wide.reshape(*x.shape[:axis], heads, *x.shape[axis + 1:], out_sharding=jax.P(*spec))
+
+
 def is_weight(x: Any) -> bool:
   return isinstance(x, Weight)
 
@@ -126,7 +153,11 @@ def weight_name(path) -> str:
 
 
 def shardings(config: ModelConfig, mesh: Mesh, rules: Mapping[str, Any] = TRAIN_RULES) -> dict:
-  """The NamedSharding of each weight; InputError when a dimension does not divide over its mesh axes."""
+  """The NamedSharding of each weight; InputError when a dimension does not divide over its mesh axes. Key/value heads that
+  do not are whole, and repeated where they are used."""
+  if config.num_kv_heads % mesh.shape["tensor"]:
+    rules = {**rules, "kv_heads": None}
+
   def one(path, w: Weight):
     spec = partition_spec(w.axes, rules)
     check_divisible(f"weight {weight_name(path)}", w.shape, spec, mesh)

@@ -9,21 +9,21 @@ import numpy as np
 from r1jax.models.cache import DenseCache, empty_layers
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.decode import rollout_weights
-from r1jax.models.params import abstract_params
+from r1jax.models.params import abstract_params, decoded
 from r1jax.records import PackedRows, TrainState
 from r1jax.sampling import generate
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
-from r1jax.sharding import batch_parts, batch_sharding
+from r1jax.sharding import BATCH, DATA, batch_parts, batch_sharding
 from r1jax.training.logprobs import logprobs
 from r1jax.training.optimizer import AdamW
 from r1jax.training.pack import rows_for
 from r1jax.training.step import Step
 
 
-def array(mesh, shape: tuple[int, ...], dtype) -> jax.ShapeDtypeStruct:
-  """Its leading axis split over the batch axes."""
-  return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh, len(shape)))
+def array(mesh, shape: tuple[int, ...], dtype, over: tuple[str, ...] = BATCH) -> jax.ShapeDtypeStruct:
+  """Its leading axis split over the mesh axes `over`."""
+  return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh, len(shape), over=over))
 
 
 def packed_rows(mesh, rows: int, length: int, **others) -> PackedRows:
@@ -51,26 +51,27 @@ def sampler_programs(model: ModelConfig, compute: Compute, mesh, sampling: Sampl
                      max_prompt_length: int, max_length: int) -> dict[str, Any]:
   """prefill, and decoding over a dense cache at its longest."""
   dtype, B = jnp.dtype(compute.dtype), decoding.slots
+  repeated = decoded(model, mesh.shape["tensor"])
   with jax.set_mesh(mesh):
     weights = jax.eval_shape(partial(rollout_weights, config=model, dtype=dtype, tensor=mesh.shape["tensor"],
                                      int8=decoding.int8_weights),
                              abstract_params(model, mesh))
 
     def layers(rows, slots):
-      return jax.eval_shape(partial(empty_layers, model, rows, slots, dtype, decoding.int8_cache))
+      return jax.eval_shape(partial(empty_layers, repeated, rows, slots, dtype, decoding.int8_cache))
 
-    column = partial(array, mesh, (B,))
+    column = partial(array, mesh, (B,), over=DATA)
     slots = generate.Slots(token=column(jnp.int32), length=column(jnp.int32), sampled=column(jnp.int32),
                            limit=column(jnp.int32), question=column(jnp.uint32), sample=column(jnp.uint32),
                            live=column(jnp.bool_))
-    parts, chunk = batch_parts(mesh), min(decoding.prefill_chunk, max_prompt_length)
+    parts, chunk = batch_parts(mesh, DATA), min(decoding.prefill_chunk, max_prompt_length)
     Q = -(-decoding.prefill_rows // parts) * parts
     return {
-      "prefill": generate.prefill.lower(weights, layers(Q, max_prompt_length), array(mesh, (Q, chunk), jnp.int32),
-                                        np.int32(0), config=model),
+      "prefill": generate.prefill.lower(weights, layers(Q, max_prompt_length), array(mesh, (Q, chunk), jnp.int32, DATA),
+                                        np.int32(0), config=repeated),
       "decode": generate.decode_segment.lower(
         weights, DenseCache(layers(B, max_length + decoding.segment)), slots, jax.eval_shape(lambda: jax.random.key(0)),
-        np.int32(1), config=model, sampling=sampling, steps=decoding.segment, stop_ids=(0,)),
+        np.int32(1), config=repeated, sampling=sampling, steps=decoding.segment, stop_ids=(0,)),
     }
 
 

@@ -15,7 +15,7 @@ from r1jax.models import cache as kv
 from r1jax.models.config import ModelConfig
 from r1jax.models.decode import extend, next_logits
 from r1jax.sampling.choice import WORDS, RowSampling, Sampling, choose
-from r1jax.sharding import BATCH
+from r1jax.sharding import DATA
 
 
 @struct.dataclass
@@ -91,7 +91,7 @@ def prefill(weights, layers, tokens, offset, *, config: ModelConfig) -> tuple[di
   Rows that have ended are given anything: what lies beyond a sequence's length is never read.
   """
   Q, T = tokens.shape
-  lengths = jnp.full((Q,), offset, jnp.int32, out_sharding=P(BATCH))
+  lengths = jnp.full((Q,), offset, jnp.int32, out_sharding=P(DATA))
   dtype = weights["embed"].dtype
   _, recent = extend(weights, config, tokens, layers, empty_recent(config, Q, T, dtype), lengths, jnp.int32(0))
   return kv.write(kv.DenseCache(layers), config, layers, recent, lengths).layers
@@ -105,7 +105,7 @@ def decode_segment(weights, cache, slots: Slots, key, enough, *, config: ModelCo
   The cache needs room for length + steps slots of every live sequence. Rows are independent of one another.
   """
   B = slots.token.shape[0]
-  row, wide = P(BATCH), P(None, BATCH)
+  row, wide = P(DATA), P(None, DATA)
   layers = kv.view(cache, config)
   bits = random_bits(key, slots, steps)
   stops = jnp.asarray(stop_ids, jnp.int32)
@@ -117,7 +117,7 @@ def decode_segment(weights, cache, slots: Slots, key, enough, *, config: ModelCo
 
   def step(c: _Carry) -> _Carry:
     hidden, recent = extend(weights, config, c.token[:, None], layers, c.recent, slots.length, c.step)
-    drawn = reshard(jax.lax.dynamic_index_in_dim(bits, c.step, keepdims=False), P(BATCH, None))
+    drawn = reshard(jax.lax.dynamic_index_in_dim(bits, c.step, keepdims=False), P(DATA, None))
     token, logprob = choose(next_logits(weights, config, hidden), drawn, slots.sampling or sampling)
     out, live = c.out, ~c.out.done
     stopped = live & jnp.any(token[:, None] == stops[None], axis=1) if stop_ids else jnp.zeros_like(live)

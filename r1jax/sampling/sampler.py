@@ -20,11 +20,12 @@ from r1jax.errors import InputError
 from r1jax.fields import Count, check_fields
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.decode import rollout_weights
+from r1jax.models.params import decoded
 from r1jax.records import Episode, Piece, Request
 from r1jax.sampling import generate
 from r1jax.sampling.choice import RowSampling, Sampling
 from r1jax.sampling.slots import DenseSlots, PagedSlots, Prefilled, Prefix, bucket
-from r1jax.sharding import batch_parts, put_batch
+from r1jax.sharding import DATA, batch_parts, put_batch
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Decoding:
     check_fields(self, where)
     if self.slots % devices:
       raise InputError(f"{where}.slots", f"{self.slots} for {devices} data-parallel devices",
-                       "Make it a multiple of mesh.replica x mesh.fsdp.")
+                       "Make it a multiple of mesh.replica x mesh.fsdp x mesh.sequence.")
     needed = devices * self.page * -(-(longest + self.segment) // self.page)
     if self.cache_tokens is not None and self.cache_tokens < needed:
       raise InputError(f"{where}.cache_tokens", self.cache_tokens,
@@ -91,7 +92,7 @@ class Sampler:
     requests = list(requests)
     for request in requests:
       _check_request(request, self.config.max_position, "The model's context ends at max_position")
-    rows, devices = self.decoding.slots, batch_parts(self.mesh)
+    rows, devices = self.decoding.slots, batch_parts(self.mesh, DATA)
     while rows % (2 * devices) == 0 and rows // 2 >= len(requests):
       rows //= 2
     longest = max((len(r.prompt) + r.max_new for r in requests), default=0)
@@ -154,7 +155,8 @@ class Session:
   def __init__(self, sampler: Sampler, weights: dict, key: jax.Array, rows: int, longest: int,
                sampling_of: Callable[[Request], Sampling] | None = None):
     self.sampler, self.weights, self.key, self.decoding = sampler, weights, key, sampler.decoding
-    self.config, self.mesh, self.devices = sampler.config, sampler.mesh, batch_parts(sampler.mesh)
+    self.config = decoded(sampler.config, sampler.mesh.shape["tensor"])
+    self.mesh, self.devices = sampler.mesh, batch_parts(sampler.mesh, DATA)
     self.longest, self.sampling_of, self.most_rows, self.added = longest, sampling_of, rows, 0
     self.decoding.check("decoding", longest, self.devices)
     self.queue: deque[_Sequence] = deque()
@@ -323,7 +325,7 @@ class Session:
     layers = generate.empty_cache(config=self.config, slots=(rows, slots), dtype=self.sampler.compute.dtype,
                                   int8=self.decoding.int8_cache)
     for start in range(0, longest, chunk):
-      layers = generate.prefill(self.weights, layers, put_batch(self.mesh, tokens[:, start:start + chunk]),
+      layers = generate.prefill(self.weights, layers, put_batch(self.mesh, tokens[:, start:start + chunk], over=DATA),
                                 np.int32(start), config=self.config)
     self.sampler.stats["prefilled"] += sum(map(len, prefixes))
     return Prefilled(layers, {prefix: row for row, prefix in enumerate(prefixes)})
@@ -333,8 +335,8 @@ class Session:
     live = int(self._live().sum())
     enough = max(1, live // 16 if self.queue else live - self._fewer())
     return generate.decode_segment(
-      self.weights, self.slots.cache(), put_batch(self.mesh, self._table()), self.key, np.int32(enough), config=self.config,
-      sampling=self.sampler.sampling, steps=self.decoding.segment, stop_ids=self.sampler.stop_ids)
+      self.weights, self.slots.cache(), put_batch(self.mesh, self._table(), over=DATA), self.key, np.int32(enough),
+      config=self.config, sampling=self.sampler.sampling, steps=self.decoding.segment, stop_ids=self.sampler.stop_ids)
 
   def _table(self) -> generate.Slots:
     def column(of, dtype=np.int32):

@@ -12,7 +12,7 @@ import numpy as np
 from r1jax.models.cache import DenseCache, PagedCache
 from r1jax.models.config import ModelConfig
 from r1jax.sampling import generate
-from r1jax.sharding import batch_parts, put_batch
+from r1jax.sharding import DATA, batch_parts, put_batch
 
 Prefix = tuple[int, ...]  # the tokens of a sequence that are in the cache when it starts
 
@@ -84,13 +84,14 @@ class DenseSlots:
     self.pending = []
     for store, source in by_store.values():
       self._make_room(store.layers[0]["k"].shape[3])
-      self.layers = generate.admit_rows(self.layers, store.layers, put_batch(self.mesh, source), config=self.config)
+      source = put_batch(self.mesh, source, over=DATA)
+      self.layers = generate.admit_rows(self.layers, store.layers, source, config=self.config)
 
   def keep(self, source: np.ndarray, live: np.ndarray) -> None:
     """Rows source [B'] (counted within their device) of now, in this order; live: which of them hold a sequence."""
     self.rows = len(source)
     if self.layers:
-      self.layers = generate.take_rows(self.layers, put_batch(self.mesh, source), config=self.config)
+      self.layers = generate.take_rows(self.layers, put_batch(self.mesh, source, over=DATA), config=self.config)
 
   def release(self, slot: int) -> None:
     """A row is free as soon as its sequence has ended."""
@@ -119,7 +120,7 @@ class PagedSlots:
   pending: list[tuple[int, Prefix, list[tuple[int, int]]]] = field(default_factory=list)  # (block, page) to be filled
 
   def __post_init__(self):
-    devices = batch_parts(self.mesh)
+    devices = batch_parts(self.mesh, DATA)
     self._free = [list(range(self.pages // devices))[::-1] for _ in range(devices)]
     self._tables: list[list[int]] = [[] for _ in range(self.rows)]
     self._users: dict[tuple[int, int], int] = {}  # (device, page) -> sequences
@@ -177,7 +178,7 @@ class PagedSlots:
     for store, lists in by_store.values():
       size = bucket(max(map(len, lists)), 8)
       padded = np.array([entries + [(0, 0, -1)] * (size - len(entries)) for entries in lists], np.int32)
-      columns = put_batch(self.mesh, tuple(padded.reshape(-1, 3).T.copy()))
+      columns = put_batch(self.mesh, tuple(padded.reshape(-1, 3).T.copy()), over=DATA)
       self.layers = generate.admit_pages(self.layers, store.layers, *columns, config=self.config)
 
   def keep(self, source: np.ndarray, live: np.ndarray) -> None:
@@ -204,7 +205,7 @@ class PagedSlots:
     table = np.full((self.rows, bucket(max(map(len, self._tables)), 2)), self.pages, np.int32)
     for row, pages in zip(table, self._tables, strict=True):
       row[:len(pages)] = pages
-    return PagedCache(self.layers, put_batch(self.mesh, table))
+    return PagedCache(self.layers, put_batch(self.mesh, table, over=DATA))
 
   def take(self, cache: PagedCache) -> None:
     self.layers = cache.layers

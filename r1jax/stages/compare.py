@@ -23,7 +23,7 @@ from r1jax.rewards.language import BY_SCRIPT, language_reward
 from r1jax.rewards.rules import GENERAL, RuleRewards
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
-from r1jax.sharding import batch_parts
+from r1jax.sharding import DATA, batch_parts
 from r1jax.stages.context import POLICY, REPORT, Base, Context, Experiment
 from r1jax.stages.general import ModelReward, load_model_rewards, true_value
 from r1jax.stages.rollout import Policy, policy_params
@@ -86,7 +86,7 @@ class Compare:
 
   def check_mesh(self, mesh) -> None:
     """InputError if the slots cannot be shared by the data-parallel devices."""
-    self.decoding.check(f"stages.{self.name}.decoding", self.max_length, batch_parts(mesh))
+    self.decoding.check(f"stages.{self.name}.decoding", self.max_length, batch_parts(mesh, DATA))
 
   def check_data(self, tokenizer: Tokenizer) -> None:
     """InputError for bad questions, too few of them held out, or a stop text that is not one token."""

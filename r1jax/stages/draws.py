@@ -28,7 +28,7 @@ from r1jax.models.config import Compute, ModelConfig
 from r1jax.plan.programs import sampler_programs
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
-from r1jax.sharding import batch_parts
+from r1jax.sharding import DATA, batch_parts
 from r1jax.stages.context import Context
 from r1jax.stages.rollout import Policy, Rollout
 from r1jax.training.metrics import RunLog
@@ -63,7 +63,7 @@ class Draws:
 
   def check_mesh(self, where: str, mesh) -> None:
     """InputError if the slots cannot be shared by the data-parallel devices."""
-    self.decoding.check(f"{where}.decoding", self.max_length, batch_parts(mesh))
+    self.decoding.check(f"{where}.decoding", self.max_length, batch_parts(mesh, DATA))
 
   def check_data(self, tokenizer: Tokenizer) -> list[Question]:
     """All questions of the source; InputError for a bad file, line, prompt or stop text, or none to train on."""

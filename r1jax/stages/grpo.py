@@ -48,7 +48,7 @@ from r1jax.rewards.score import Score
 from r1jax.run_dir import RunDir
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
-from r1jax.sharding import batch_parts, put_batch
+from r1jax.sharding import DATA, batch_parts, put_batch
 from r1jax.stages.context import POLICY, Base, Context, Experiment
 from r1jax.stages.evaluate import HeldOut, evaluate
 from r1jax.stages.general import QUESTION_IDS_FROM, General, ModelRewards, load_model_rewards, true_means
@@ -146,7 +146,7 @@ class GRPO:
 
   def check_mesh(self, mesh) -> None:
     """InputError if the slots cannot be shared by the data-parallel devices."""
-    self.decoding.check(f"stages.{self.name}.decoding", int(max(self.max_length.values())), batch_parts(mesh))
+    self.decoding.check(f"stages.{self.name}.decoding", int(max(self.max_length.values())), batch_parts(mesh, DATA))
     if self.ahead and mesh.size > 1:
       raise InputError(f"stages.{self.name}.ahead", f"True on {mesh.size} devices", "Sampling beside the update is for one "
                        "device: programs with collectives of two threads could wait for one another.")

@@ -12,10 +12,10 @@ from r1jax.losses.distill import distill_loss
 from r1jax.losses.sft import sft_loss
 from r1jax.models.attention import MASKED
 from r1jax.models.config import Compute, ModelConfig
-from r1jax.models.linear import by_device, over_chunks
+from r1jax.models.linear import by_device, by_row, over_chunks
 from r1jax.models.transformer import forward, head_weight, logits
 from r1jax.records import PackedRows
-from r1jax.sharding import BATCH
+from r1jax.sharding import DATA
 from r1jax.training.optimizer import AdamW
 from r1jax.training.step import Step, make_step
 
@@ -23,13 +23,12 @@ from r1jax.training.step import Step, make_step
 def _in_chunks(block, chunk: int, *arrays):
   """block(*chunked) over arrays [B, T, ...], `chunk` tokens of each device at a time, for the tokens that follow: what
   comes out, a tree of [B, T, ...], is moved one slot to the right, and slot 0 is zeros."""
-  B, T = arrays[0].shape[:2]
+  T = arrays[0].shape[1]
   _, out = over_chunks(lambda _, chunked: (None, block(*chunked)), None, chunk, *map(by_device, arrays))
 
   def aligned(x):
     rest = x.ndim - 2
-    x = x.reshape(B, T, *x.shape[2:], out_sharding=jax.P(BATCH, *[None] * (rest + 1)))
-    return jnp.pad(x[:, :-1], ((0, 0), (1, 0)) + ((0, 0),) * rest)
+    return jnp.pad(by_row(x, T)[:, :-1], ((0, 0), (1, 0)) + ((0, 0),) * rest)
 
   return jax.tree.map(aligned, out)
 
@@ -51,7 +50,7 @@ def topk_logprobs(params, config: ModelConfig, compute: Compute, tokens, positio
 
   def block(hidden):
     # The largest of a vocabulary that is split over devices are found only with all of it in one place.
-    all_logits = jax.sharding.reshard(logits(hidden, head, config.num_tokens), jax.P(BATCH, None, None))
+    all_logits = jax.sharding.reshard(logits(hidden, head, config.num_tokens), jax.P(DATA, None, None))
     top, ids = jax.lax.top_k(all_logits, k)
     return ids, top - jax.nn.logsumexp(all_logits, axis=-1, keepdims=True)
 

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 from jax.sharding import reshard
 
 from r1jax.models.config import Compute, ModelConfig
-from r1jax.models.linear import by_device, over_chunks, transposed_product
+from r1jax.models.linear import by_device, by_row, over_chunks, transposed_product
 from r1jax.models.transformer import forward, logits, stored_head
-from r1jax.sharding import BATCH
+from r1jax.sharding import DATA
 
-LOCAL = jax.P(BATCH, None, None)  # what each data-parallel device has of its own
+LOCAL = jax.P(DATA, None, None)  # what each data-parallel device has of its own
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -72,7 +72,7 @@ def _backward(how, kept, gradients):
     return total + transposed_product(hidden, slope), back
 
   parts, _, D = hidden.shape
-  total = jnp.zeros((parts, D, head.shape[1]), jnp.float32, out_sharding=jax.P(BATCH, None, "tensor"))
+  total = jnp.zeros((parts, D, head.shape[1]), jnp.float32, out_sharding=jax.P(DATA, None, "tensor"))
   total, back = over_chunks(block, total, chunk, hidden, targets, norm, gradients[0])
   to_head = jnp.einsum("pdv->dv", total, out_sharding=jax.typeof(head).sharding)
   return back.astype(hidden.dtype), to_head.astype(head.dtype), None
@@ -90,13 +90,10 @@ def chunked_logprobs(hidden, head, targets, *, temperature: float, chunk: int, d
   softmax - onehot from them directly. Chunks run along positions and not along the vocabulary, as one pass then gives the
   log-sum-exp, and a vocabulary that is split over the tensor axis stays where it is.
   """
-  B, T, _ = hidden.shape
+  T = hidden.shape[1]
   how = (float(temperature), num_tokens, chunk, dtype, entropy)
   logprobs, entropies = _logprobs(by_device(hidden), head, by_device(targets), how)
-
-  def rows(x):
-    return x.reshape(B, T, out_sharding=jax.P(BATCH, None))
-  return rows(logprobs), jax.lax.stop_gradient(rows(entropies)) if entropy else None
+  return by_row(logprobs, T), jax.lax.stop_gradient(by_row(entropies, T)) if entropy else None
 
 
 def token_logprobs(params, config: ModelConfig, compute: Compute, tokens, positions, segment_ids, *,

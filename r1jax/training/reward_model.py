@@ -7,7 +7,7 @@ from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, reshard
 from jax.sharding import PartitionSpec as P
 
 from r1jax.losses.reward_model import RewardKind, pairwise_loss, pointwise_loss
@@ -50,7 +50,8 @@ def reward_scores(params: dict, config: ModelConfig, compute: Compute, tokens, p
   hidden = forward(params["decoder"], config, compute, tokens, positions, segment_ids).astype(jnp.float32)
   with jax.named_scope("head"):
     weight = gathered(params["head"]["weight"], ("embed",), jnp.float32)
-    return jnp.einsum("btd,d->bt", hidden, weight) + params["head"]["bias"]
+    found = jnp.einsum("btd,d->bt", hidden, weight) + params["head"]["bias"]
+    return reshard(found, P(BATCH, None))
 
 
 @partial(jax.jit, static_argnames=("config", "compute"))

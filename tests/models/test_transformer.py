@@ -7,7 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import EVERYTHING, FAMILIES, eight_devices, one_device, quick_compiles, random_params, random_tokens
+from tiny import (
+  EVERYTHING,
+  FAMILIES,
+  LONG,
+  WIDE,
+  eight_devices,
+  one_device,
+  quick_compiles,
+  random_params,
+  random_tokens,
+)
 
 from r1jax.errors import InputError
 from r1jax.models import params as params_module
@@ -16,7 +26,7 @@ from r1jax.models.config import Compute, ModelConfig, RopeScaling
 from r1jax.models.decode import extend, rollout_weights
 from r1jax.models.params import abstract_params, count_params, init_params, shardings, weight_table
 from r1jax.models.transformer import forward
-from r1jax.sharding import BATCH, MeshShape, make_mesh, put_batch
+from r1jax.sharding import DATA, MeshShape, make_mesh, put_batch
 
 TOLERANCE = 1e-5
 compile_quickly = pytest.fixture(scope="module", autouse=True)(quick_compiles)
@@ -101,7 +111,7 @@ def hidden_and_gradients(params, tokens, positions, compute):
 
 
 def computed(mesh, compute):
-  tokens, positions = random_tokens(8, 11, [11, 3, 11, 7, 1, 11, 5, 8])
+  tokens, positions = random_tokens(8, 16, [11, 3, 16, 7, 1, 11, 5, 8])
   params = random_params(EVERYTHING, mesh)
   with jax.set_mesh(mesh):
     hidden, gradients = hidden_and_gradients(params, *put_batch(mesh, (tokens, positions)), compute)
@@ -121,8 +131,9 @@ def test_remat_matches_no_remat(plain, compute):
   jax.tree.map(assert_close, gradients, plain[1])
 
 
-def test_eight_devices_give_what_one_gives(plain):
-  mesh = eight_devices()
+@pytest.mark.parametrize("shape", [MeshShape(replica=2, tensor=2), WIDE, LONG], ids=["batch and heads", "wide", "long"])
+def test_eight_devices_give_what_one_gives(plain, shape):
+  mesh = eight_devices(shape)
   hidden, gradients = computed(mesh, Compute(remat="nothing", attention_chunk=6))
   assert_close(hidden, plain[0])
   jax.tree.map(assert_close, gradients, plain[1])
@@ -135,7 +146,7 @@ def in_one_pass_and_by_cache(params, tokens, positions, config, prompt):
   """Hidden states [B, T, D] of forward, and of a prefill of `prompt` tokens, cached, followed by single tokens."""
   B, T = tokens.shape
   weights = rollout_weights(params, config, jnp.float32)
-  lengths = jnp.zeros((B,), jnp.int32, out_sharding=jax.P(BATCH))
+  lengths = jnp.zeros((B,), jnp.int32, out_sharding=jax.P(DATA))
   layers = empty_layers(config, B, T + 2, jnp.float32)  # and two slots that stay empty
   first, recent = extend(weights, config, tokens[:, :prompt], layers, empty_layers(config, B, prompt, jnp.float32), lengths,
                          jnp.int32(0))
@@ -148,7 +159,7 @@ def in_one_pass_and_by_cache(params, tokens, positions, config, prompt):
 
   rest = jnp.arange(T - prompt, dtype=jnp.int32)
   _, rest = jax.lax.scan(step, empty_layers(config, B, T - prompt, jnp.float32), rest)
-  first = first.T.reshape(B, prompt, -1, out_sharding=jax.P(BATCH, None, None))
+  first = first.T.reshape(B, prompt, -1, out_sharding=jax.P(DATA, None, None))
   whole = forward(params, config, Compute(), tokens, positions)
   return whole, jnp.concatenate([first, jnp.moveaxis(rest, 0, 1)], axis=1)
 
@@ -189,9 +200,9 @@ def test_abstract_weights_are_the_real_ones_without_values():
 
 
 def test_weights_that_do_not_divide_over_the_mesh_are_refused():
-  mesh = make_mesh(MeshShape(tensor=4, fsdp=1), jax.devices()[:4])
-  with pytest.raises(InputError, match=r"mesh\.tensor: 4 devices cannot share weight layers\.k with shape"):
-    shardings(EVERYTHING, mesh)  # 2 key/value heads
+  mesh = make_mesh(MeshShape(tensor=8, fsdp=1))
+  with pytest.raises(InputError, match=r"mesh\.tensor: 8 devices cannot share weight layers\.o with shape"):
+    shardings(EVERYTHING, mesh)  # 4 query heads
   with pytest.raises(InputError, match=r"mesh\.fsdp: 8 devices cannot share weight embed .*Choose a size that divides 60"):
     shardings(replace(EVERYTHING, d_model=60), make_mesh(MeshShape(fsdp=8)))
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import EVERYTHING, FAMILIES, eight_devices, one_device, random_params
+from tiny import EVERYTHING, FAMILIES, LONG, WIDE, eight_devices, one_device, random_params
 
 from r1jax.errors import InputError
 from r1jax.models.config import Compute
@@ -147,6 +147,11 @@ def test_eight_devices_draw_what_one_draws(warm):
   found, sampler = sample(requests(), eight_devices(), decoding=replace(SMALL, slots=16, cache_tokens=160))
   assert_same(found, warm)
   assert sampler.stats["preempted"] > 0
+
+
+@pytest.mark.parametrize("shape", [WIDE, LONG], ids=["wide", "long"])
+def test_repeated_heads_and_devices_of_long_rows_draw_what_one_device_draws(warm, shape):
+  assert_same(sample(requests(), eight_devices(shape), decoding=replace(SMALL, slots=4))[0], warm)
 
 
 def test_a_response_does_not_depend_on_its_place_in_the_queue(warm):

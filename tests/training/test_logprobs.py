@@ -164,6 +164,7 @@ def test_gradients_of_logprobs_never_hold_all_logits():
   def stored(params, tokens, positions):  # logits in chunks, but kept for the backward pass
     hidden = forward(params, CONFIG, Compute(), tokens, positions)
     head = head_weight(params, CONFIG, Compute())
+    hidden = jax.sharding.reshard(hidden, jax.P(None, None, None))
     chunks = jnp.moveaxis(hidden.reshape(B, 8, T // 8, -1), 1, 0)
     _, out = jax.lax.scan(lambda _, h: (None, jax.nn.logsumexp(logits(h, head), axis=-1).mean()), None, chunks)
     return out.mean()

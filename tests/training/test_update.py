@@ -11,7 +11,7 @@ from r1jax.losses.grpo import KLEstimator
 from r1jax.losses.reductions import Reduction
 from r1jax.models.config import Compute
 from r1jax.models.params import shardings
-from r1jax.sharding import put_batch
+from r1jax.sharding import MeshShape, put_batch
 from r1jax.training.grpo import grpo_step
 from r1jax.training.logprobs import logprobs
 from r1jax.training.optimizer import AdamW
@@ -100,8 +100,10 @@ def test_sequences_in_rows_of_their_own_give_what_packed_ones_give(plain):
   assert_same_update(run(one_device(), single), plain[Reduction.PER_RESPONSE])
 
 
-def test_eight_devices_give_what_one_gives(plain):
-  mesh = eight_devices()
+@pytest.mark.parametrize("shape", [MeshShape(replica=2, tensor=2), MeshShape(fsdp=2, sequence=2, tensor=2)],
+                         ids=["batch and heads", "long"])
+def test_eight_devices_give_what_one_gives(plain, shape):
+  mesh = eight_devices(shape)
   found = run(mesh, minibatch()[1])
   assert_same_update(found, plain[Reduction.PER_RESPONSE])
   for array, sharding in zip(jax.tree.leaves(found[0].params), jax.tree.leaves(shardings(EVERYTHING, mesh)), strict=True):
