@@ -24,7 +24,7 @@ from r1jax.models.rope import rope_tables, rotate
 from r1jax.sharding import ACTIVATION_RULES, BATCH, ROLLOUT_RULES, activation, partition_spec, platform
 
 POLICIES = ("nothing", "attention", "dots")
-FASTEST = {"cpu": "dots"}  # of POLICIES, by platform
+FASTEST = {"cpu": "dots", "tpu": "attention"}  # of POLICIES, by platform
 # Weights whose products have a backward pass of their own (linear.py), which takes them as they are stored.
 PRODUCTS = ("q", "k", "v", "o", "gate", "up", "down")
 

@@ -74,8 +74,14 @@ def _backward(how, kept, gradients):
   parts, _, D = hidden.shape
   total = jnp.zeros((parts, D, head.shape[1]), jnp.float32, out_sharding=jax.P(DATA, None, "tensor"))
   total, back = over_chunks(block, total, chunk, hidden, targets, norm, gradients[0])
-  to_head = jnp.einsum("pdv->dv", total, out_sharding=jax.typeof(head).sharding)
-  return back.astype(hidden.dtype), to_head.astype(head.dtype), None
+  return back.astype(hidden.dtype), _over_devices(total).astype(head.dtype), None
+
+
+def _over_devices(parts):
+  """The sum [D, V] of what each device of rows and positions has found [P, D, V], split over fsdp along D."""
+  def local(x):
+    return jax.lax.psum(jax.lax.psum_scatter(x[0], "fsdp", tiled=True), ("replica", "sequence"))
+  return jax.shard_map(local, in_specs=jax.P(DATA, None, "tensor"), out_specs=jax.P("fsdp", "tensor"))(parts)
 
 
 _logprobs.defvjp(_forward, _backward)
