@@ -48,7 +48,7 @@ def distillation(name: str, model: ModelConfig, optimizer: AdamW, mesh: MeshShap
     name=name, model=model,
     weights="",  # the user names it
     mesh=mesh,
-    compute=Compute(dtype="bfloat16", attention_chunk=512, logprob_chunk=128),
+    compute=Compute(dtype="bfloat16", logprob_chunk=1_024),
     stages=(SFT(
       name="distill",
       documents=Rows(path="data/r1_samples.jsonl"),

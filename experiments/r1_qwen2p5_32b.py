@@ -158,7 +158,7 @@ experiment = Experiment(
   stages=(r1_zero, cold_start_data, cold_start, rl_1, rejection, sft, pairs, helpful, safety_labels, safety, rl_2,
           evaluation),
   mesh=MeshShape(fsdp=64, tensor=8),
-  compute=Compute(dtype="bfloat16", attention_chunk=512, logprob_chunk=128))
+  compute=Compute(dtype="bfloat16", logprob_chunk=1_024))
 
 SUMS = Generated(generator="sums", count=200)
 smoke = replace(

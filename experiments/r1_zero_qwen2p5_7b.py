@@ -74,7 +74,7 @@ experiment = Experiment(
   name="r1_zero_qwen2p5_7b", model=QWEN2P5_7B, stages=(r1_zero,),
   weights="",  # the user names it
   mesh=MeshShape(fsdp=32, tensor=2),
-  compute=Compute(dtype="bfloat16", attention_chunk=512, logprob_chunk=128))
+  compute=Compute(dtype="bfloat16", logprob_chunk=1_024))
 
 smoke = replace(
   experiment, name="r1_zero_qwen2p5_7b_smoke", weights=None, tokenizer="bytes", mesh=MeshShape(),

@@ -72,7 +72,7 @@ experiment = Experiment(
   name="r1_zero_qwen2p5_math_1p5b", model=QWEN2P5_MATH_1P5B, stages=(r1_zero,),
   weights="",  # the user names it
   mesh=MeshShape(fsdp=8),
-  compute=Compute(dtype="bfloat16", attention_chunk=512, logprob_chunk=128))
+  compute=Compute(dtype="bfloat16", logprob_chunk=1_024))
 
 smoke = replace(
   experiment, name="r1_zero_qwen2p5_math_1p5b_smoke", weights=None, tokenizer="bytes", mesh=MeshShape(),

@@ -136,11 +136,11 @@ class Compute:
   dtype: of activations and of the weights at use; parameters and optimizer stay float32.
   remat: what a layer keeps for the backward pass beside its input, and does not compute again: "nothing", "attention" (its
     output), "dots" (that and products with weights), "everything". None: the fastest on the platform, see transformer.py.
-  attention_chunk: queries a block of training attention: scores are [.., chunk, T], never [.., T, T].
+  attention_chunk: queries of a block where attention is "chunks": scores are [.., chunk, T], never [.., T, T].
   logprob_chunk: tokens a device whose logits exist at one time when log-probs are computed.
   attention: "chunks" is XLA's own operations on blocks of attention_chunk queries, "splash" a kernel for TPUs on blocks of
     up to 1,024. None: the fastest on the platform, see attention.py.
-  offload: the inputs of layers, which the backward pass starts from, wait in the host's memory. TPUs only.
+  offload: the inputs of layers, which the backward pass starts from, wait for it in the host's memory.
   """
 
   dtype: DType = "float32"
