@@ -27,10 +27,10 @@ from r1jax.losses.advantages import group_advantages
 from r1jax.models.config import ModelConfig
 from r1jax.models.flops import flops
 from r1jax.models.huggingface import config_from_folder, load
-from r1jax.models.params import count_params, init_params, shardings
+from r1jax.models.params import count_params, init_params
 from r1jax.records import Episode, Request
 from r1jax.sampling.sampler import Sampler
-from r1jax.sharding import MESH_AXES, ROLLOUT_RULES, TRAIN_RULES, batch_parts, make_mesh, put_batch
+from r1jax.sharding import MESH_AXES, batch_parts, make_mesh, put_batch
 from r1jax.stages.context import Base, Experiment
 from r1jax.stages.evaluate import HeldOut
 from r1jax.stages.grpo import GRPO, OldLogprobs
@@ -254,9 +254,7 @@ def run(work: Work, what: str, steps: int = 5, memory: bool = False) -> dict:
   if steps < 1:
     raise InputError("--steps", steps, "It must be at least 1.")
   mesh, compiled, timed = make_mesh(work.experiment.mesh), [], []
-  for rules in (TRAIN_RULES, ROLLOUT_RULES):
-    shardings(work.model, mesh, rules)  # refuses weights that the mesh cannot share
-  work.stage.check_mesh(mesh)
+  work.experiment.check_mesh(mesh)
 
   def listener(event: str, seconds: float, **_) -> None:
     if event == COMPILED:

@@ -30,6 +30,12 @@ def visible(q_positions, k_positions, q_segments=None, k_segments=None) -> jax.A
   return mask
 
 
+def implementation(compute: Compute, platform: str, length: int) -> str:
+  """Of Compute.attention, for rows of `length` slots: the platform's fastest where it can take such rows."""
+  kernel = FASTEST.get(platform) if length % splash.BLOCKS[-1] == 0 else None
+  return compute.attention or kernel or "chunks"
+
+
 def attend_causally(q, k, v, positions, segment_ids, compute: Compute, scale: float | None = None) -> jax.Array:
   """softmax(scale q k^T) v of whole rows: q [B, T, H, h], k [B, T, K, h], v [B, T, K, u] -> [B, T, H, u].
 
@@ -37,11 +43,11 @@ def attend_causally(q, k, v, positions, segment_ids, compute: Compute, scale: fl
 
   positions, segment_ids: [B, T], segment_ids may be None; the slots of a segment are in the order of its positions, so a
   query needs the keys up to its own slot. Scores are made again in the backward pass: memory is linear in T. A query that
-  sees nothing (padding) gives zeros and no gradient. compute.attention says by which of the two ways, compute.
+  sees nothing (padding) gives zeros and no gradient. `implementation` says how.
   """
   segments = jnp.zeros_like(positions) if segment_ids is None else segment_ids
   scale = float(q.shape[-1]**-0.5 if scale is None else scale)
-  if (compute.attention or FASTEST.get(platform(), "chunks")) == "splash":
+  if implementation(compute, platform(), q.shape[1]) == "splash":
     return splash.attend(q, k, v, positions, segments, scale)
   return _in_chunks(q, k, v, positions, segments, compute.attention_chunk, scale)
 

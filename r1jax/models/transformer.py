@@ -10,10 +10,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import Mesh, reshard
 from jax.sharding import PartitionSpec as P
-from jax.sharding import reshard
 
-from r1jax.models import mla
+from r1jax.errors import InputError
+from r1jax.models import mla, splash
 from r1jax.models.attention import MASKED, attend_causally
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.linear import joined, scattered, spread, swiglu
@@ -147,6 +148,19 @@ def _attend(q, k, v, positions, segment_ids, compute: Compute, scale) -> jax.Arr
   q, k, v = (reshard(x, activation("rows", None, "heads_of_rows", None)) for x in (q, k, v))
   out = attend_causally(q, k, v, positions, segment_ids, compute, scale)
   return reshard(out, P(*between))
+
+
+def check_rows(where: str, config: ModelConfig, compute: Compute, mesh: Mesh, length: int) -> None:
+  """InputError for rows of `length` slots (field `where`) that the mesh cannot share, or whose attention on a TPU would fall
+  back on blocks that only exist in the chip's main memory."""
+  sequence, tensor = mesh.shape["sequence"], mesh.shape["tensor"]
+  if length % sequence:
+    raise InputError(where, length, f"Make it a multiple of mesh.sequence ({sequence}), which splits a row's positions.")
+  if config.num_heads % (sequence * tensor):
+    raise InputError("mesh.sequence x mesh.tensor", sequence * tensor,
+                     f"Attention splits {config.num_heads} heads over both axes: choose a product that divides them.")
+  if mesh.devices.flat[0].platform == "tpu" and compute.attention != "chunks" and length >= splash.BLOCKS[0]:
+    splash.block(length)
 
 
 def forward(params: dict, config: ModelConfig, compute: Compute, tokens, positions, segment_ids=None) -> jax.Array:

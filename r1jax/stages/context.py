@@ -7,13 +7,16 @@ import jax
 from annotated_types import MinLen
 from jax.sharding import Mesh
 
+from r1jax.config import Schedule
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
 from r1jax.evaluation.claims import Claim
 from r1jax.fields import Name, Seed, check_fields
 from r1jax.models.config import Compute, ModelConfig
+from r1jax.models.params import shardings
+from r1jax.models.transformer import check_rows
 from r1jax.reports.watch import Watch
-from r1jax.sharding import MeshShape
+from r1jax.sharding import ROLLOUT_RULES, TRAIN_RULES, MeshShape
 from r1jax.stages.ending import Ending
 
 
@@ -121,6 +124,17 @@ class Experiment:
       stage.check(self)
     for i, claim in enumerate(self.claims):
       claim.check(f"claims.{i}", names)
+
+  def check_mesh(self, mesh: Mesh) -> None:
+    """InputError for weights, batches or rows that the mesh cannot share, before anything is compiled."""
+    for base in self.bases():
+      for rules in (TRAIN_RULES, ROLLOUT_RULES):
+        shardings(base.model, mesh, rules)
+    for stage in self.stages:
+      stage.check_mesh(mesh)
+      lengths = getattr(stage, "max_length", None) if stage.kind in (POLICY, REWARD_MODEL) else None
+      for length in lengths.values() if isinstance(lengths, Schedule) else () if lengths is None else (lengths,):
+        check_rows(f"stages.{stage.name}.max_length", self.model_of(stage), self.compute, mesh, int(length))
 
   def _check_order(self, stage: Stage, earlier: dict[str, Stage]) -> None:
     where = f"stages.{stage.name}"

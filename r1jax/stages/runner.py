@@ -12,7 +12,7 @@ from r1jax.config import config_hash, differences, to_json
 from r1jax.data.tokenizer import Tokenizer, named_tokenizer
 from r1jax.errors import InputError, WatchdogStop
 from r1jax.models.huggingface import check_weights, config_from_folder, load
-from r1jax.models.params import init_params, num_params, shardings
+from r1jax.models.params import init_params, num_params
 from r1jax.reports.clock import Clock
 from r1jax.reports.draw import draw_curves
 from r1jax.reports.live import terminal
@@ -20,7 +20,7 @@ from r1jax.reports.tracker import Tracker, check_tracker
 from r1jax.reports.watch import Watch, logged_alerts
 from r1jax.reports.watchdogs import Watchdogs
 from r1jax.run_dir import RunDir, say
-from r1jax.sharding import ROLLOUT_RULES, TRAIN_RULES, make_mesh
+from r1jax.sharding import make_mesh
 from r1jax.stages.context import POLICY, REWARD_MODEL, Base, Context, Experiment, with_tokens
 from r1jax.stages.ending import Ending
 from r1jax.stages.reuse import stage_hash, take_over
@@ -103,11 +103,8 @@ def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = Non
   with run.held(), ending.on_sigterm():
     run.claim(to_json(experiment), config_hash(experiment))
     mesh = make_mesh(experiment.mesh)
-    for base in experiment.bases():
-      for rules in (TRAIN_RULES, ROLLOUT_RULES):
-        shardings(base.model, mesh, rules)  # refuses weights that the mesh cannot share
+    experiment.check_mesh(mesh)
     for stage in experiment.stages:
-      stage.check_mesh(mesh)
       stage.check_data(tokenizer)
     _check_disk(experiment, run, experiment.stages)
     run.begin()

@@ -25,7 +25,7 @@ from r1jax.models.cache import DenseCache, empty_layers, write
 from r1jax.models.config import Compute, ModelConfig, RopeScaling
 from r1jax.models.decode import extend, rollout_weights
 from r1jax.models.params import abstract_params, count_params, init_params, shardings, weight_table
-from r1jax.models.transformer import forward
+from r1jax.models.transformer import check_rows, forward
 from r1jax.sharding import DATA, MeshShape, make_mesh, put_batch
 
 TOLERANCE = 1e-5
@@ -205,6 +205,15 @@ def test_weights_that_do_not_divide_over_the_mesh_are_refused():
     shardings(EVERYTHING, mesh)  # 4 query heads
   with pytest.raises(InputError, match=r"mesh\.fsdp: 8 devices cannot share weight embed .*Choose a size that divides 60"):
     shardings(replace(EVERYTHING, d_model=60), make_mesh(MeshShape(fsdp=8)))
+
+
+@pytest.mark.parametrize(("shape", "length", "said"), [
+  (MeshShape(fsdp=2, sequence=4), 30, r"stages\.a\.max_length: 30\. Make it a multiple of mesh\.sequence \(4\)"),
+  (MeshShape(sequence=4, tensor=2), 32, r"mesh\.sequence x mesh\.tensor: 8\. Attention splits 4 heads"),
+])
+def test_rows_that_do_not_divide_over_the_mesh_are_refused(shape, length, said):
+  with pytest.raises(InputError, match=said):
+    check_rows("stages.a.max_length", EVERYTHING, Compute(), eight_devices(shape), length)
 
 
 # Configurations
