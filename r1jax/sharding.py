@@ -79,6 +79,17 @@ def make_mesh(shape: MeshShape, devices: list | None = None) -> Mesh:
   return Mesh(grid, MESH_AXES, axis_types=(AxisType.Explicit,) * len(MESH_AXES))
 
 
+def activation(*axes: str | None) -> P:
+  """The PartitionSpec of an activation with these logical axes; None: whole."""
+  return P(*(None if a is None else ACTIVATION_RULES[a] for a in axes))
+
+
+def platform() -> str:
+  """Of the devices of the mesh in use, which need not be this machine's: "cpu", "tpu"."""
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return jax.default_backend() if device is None else device.platform
+
+
 def partition_spec(axes: tuple[str, ...], rules: Mapping[str, Any]) -> P:
   """The PartitionSpec of a weight with these logical axes."""
   return P(*(rules[a] for a in axes))
