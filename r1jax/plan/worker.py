@@ -1,0 +1,131 @@
+"""One program, compiled by the TPU compiler in a process of its own: `python -m r1jax.plan.worker JOB FOLDER`.
+
+JOB is the JSON of a compile.Job; what was found is printed as the last line. The folder keeps what was compiled before.
+"""
+import hashlib
+import json
+import re
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jaxlib
+
+from r1jax.errors import InputError
+from r1jax.experiment_file import load_experiment
+from r1jax.files import write_atomically
+from r1jax.models.transformer import FASTEST
+from r1jax.plan import hlo
+from r1jax.plan.flops import counted
+from r1jax.plan.programs import programs
+from r1jax.plan.record import CACHE, ROLLOUT_WEIGHTS, Program, bytes_of
+from r1jax.plan.topology import Slice, devices_of, libtpu_version, slice_of
+from r1jax.sharding import make_mesh
+from r1jax.stages.context import Experiment
+
+OPTIONS: dict[str, Any] = {}  # of the compiler, beside those that dump
+READER = 1  # to be raised whenever what is read of a program changes
+
+
+def experiment_of(job: dict) -> Experiment:
+  """The experiment as it would run on TPUs, though this process sees CPUs."""
+  experiment = load_experiment(job["experiment"], job["smoke"], job["settings"])
+  remat = experiment.compute.remat or FASTEST.get("tpu", "nothing")
+  weights = "DIR" if experiment.weights == "" else experiment.weights
+  return replace(experiment, weights=weights, compute=replace(experiment.compute, remat=remat))
+
+
+def listed(job: dict) -> list[Program]:
+  """The programs of the stages that a job asks for, without building their shapes."""
+  experiment, found = experiment_of(job), slice_of(job["topology"])
+  experiment.check()
+  mesh = make_mesh(experiment.mesh, devices_of(found))
+  stages = [stage for stage in experiment.stages if job["stage"] in (None, stage.name)]
+  return [program for stage in stages for program in programs(stage, experiment, mesh)]
+
+
+def compiled(program: Program, found: Slice, folder: Path) -> dict:
+  """What the compiler says of a program: JSON values, from `folder` where it was compiled before."""
+  call, traced = program.call, program.trace()
+  with jax.set_mesh(program.mesh):
+    text = traced.lower().as_text()
+  versions = (jax.__version__, jaxlib.__version__, libtpu_version(), str(READER))
+  key = "\n".join([text, json.dumps(OPTIONS), found.name, *versions])
+  file = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+  if file.exists():
+    facts = json.loads(file.read_text(encoding="utf-8"))
+  else:
+    facts = _compile(program, traced)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, json.dumps(facts))
+  return facts | {
+    "stage": program.stage, "program": program.name, "length": program.length, "makes": call.makes,
+    "arguments": program.argument_bytes(), "resident": program.resident_bytes(), "ideal_flops": call.ideal,
+    "flops": counted(traced.jaxpr, call.steps), "devices": program.mesh.size}
+
+
+def _compile(program: Program, traced) -> dict:
+  """Memory, collectives, copies and traffic, or why there is no program."""
+  dump = Path(tempfile.mkdtemp(prefix="r1jax_plan_"))
+  try:
+    with jax.set_mesh(program.mesh):
+      done = traced.lower().compile(compiler_options={**OPTIONS, "xla_dump_to": str(dump), "xla_dump_hlo_as_text": True})
+    memory = done.memory_analysis()
+    (text,) = sorted(dump.glob("*after_codegen.txt"), key=lambda f: f.stat().st_size)[-1:]
+    return {"memory": {name: getattr(memory, f"{name}_size_in_bytes") for name in (
+      "argument", "temp", "output", "alias", "host_argument", "host_temp")}} | _read(program, text.read_text())
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    return {"too_large": str(error)[:4_000], "needs": needed(str(error))}
+  finally:
+    shutil.rmtree(dump, ignore_errors=True)
+
+
+def needed(message: str) -> float | None:
+  """Bytes that the compiler says a program uses, of its refusal; None where it does not say."""
+  said = re.search(r"[Uu]sed ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm", message)
+  return float(said.group(1)) * 1024 ** ("KMGT".index(said.group(2)) + 1) if said else None
+
+
+def _read(program: Program, text: str) -> dict:
+  """What the final text says."""
+  module = hlo.parse(text, program.call.steps)
+  weights = {bytes_of(x) for cause, tree in _arguments(program) if cause == ROLLOUT_WEIGHTS for x in jax.tree.leaves(tree)}
+  cached = [bytes_of(x) for cause, tree in _arguments(program) if cause == CACHE for x in jax.tree.leaves(tree)]
+  collectives = [vars(c) for c in module.collectives()]
+  copies = module.copies(0.5 * max(cached)) if cached else []
+  return {
+    "collectives": collectives, "traffic": module.traffic(),
+    "copied_cache": sum(one.bytes * place.times for one, place in copies),
+    "copies": [{"opcode": one.opcode, "bytes": one.bytes, "times": place.times, "where": one.where} for one, place in
+               copies[:10]],
+    "weight_gathers": [c for c in collectives if c["gathers"] and c["loop"] and c["bytes"] in weights],
+  }
+
+
+def _arguments(program: Program) -> list[tuple[Any, Any]]:
+  return list(zip(program.call.causes, program.call.args, strict=True))
+
+
+def main(argv: list[str]) -> None:
+  """Compiles the program of a job, or lists the names of all; prints JSON."""
+  job = json.loads(argv[0])
+  found = listed(job)
+  if job["program"] is None:
+    print(json.dumps([[p.stage, p.name, p.length] for p in found]))
+    return
+  (program,) = (p for p in found if [p.stage, p.name, p.length] == [job["stage"], job["program"], job["length"]])
+  print(json.dumps(compiled(program, slice_of(job["topology"]), Path(argv[1]))))
+
+
+if __name__ == "__main__":
+  try:
+    main(sys.argv[1:])
+  except InputError as error:
+    print("InputError " + json.dumps([error.where, str(error.found), error.remedy]))
+    sys.exit(2)
