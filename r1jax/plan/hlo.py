@@ -72,10 +72,11 @@ class Instruction:
 @dataclass(frozen=True)
 class Collective:
   """times: how often it runs in one call of the program; bytes: of the whole array on one device, each time. loop: inside
-  one. gathers: it brings together what is split, in whatever form."""
+  one. gathers: it brings together what is split, in whatever form. elements, shape: of its largest array."""
 
   kind: str
   bytes: float
+  elements: int
   times: int
   loop: bool
   gathers: bool
@@ -207,13 +208,18 @@ class Module:
     gathers = kind == "all-gather" or (kind == "all-reduce" and any(
       self._updates(computation, x) for x in one.operands)) or (kind == "collective-permute" and len(place.loops) > 0)
     largest = max(one.results, key=lambda x: x.bytes, default=Array("pred", (), True))
-    return Collective(kind, size, place.times, bool(place.loops), gathers, str(largest), one.where)
+    return Collective(kind, size, math.prod(largest.shape), place.times, bool(place.loops), gathers, str(largest), one.where)
 
   def _updates(self, computation: str, name: str) -> bool:
     """Whether a value is a part written into a larger array: an all-gather in another form."""
     one = next((x for x in self.computations[computation] if x.name == name), None)
     return one is not None and (one.opcode == "dynamic-update-slice" or (one.opcode == "fusion" and any(
       x.opcode == "dynamic-update-slice" for x in self._everything(one.called[0]))))
+
+  def arrays(self, least: float) -> list[tuple[Array, Instruction]]:
+    """Arrays of at least so many elements that are written to memory, with the instruction that makes each."""
+    return [(array, one) for name in self.places if not self._is_fused(name) for one in self.computations[name]
+            if one.opcode not in FREE for array in one.results if math.prod(array.shape) >= least]
 
   def copies(self, smallest: float) -> list[tuple[Instruction, Place]]:
     """Results of at least so many bytes in main memory that are another array, or a part of one, moved and nothing else."""

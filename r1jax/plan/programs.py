@@ -73,8 +73,8 @@ def _starting(stage, experiment: Experiment, mesh: Mesh, length: int) -> Iterato
       PARAMETERS))
 
 
-def _update(name: str, length: int, step: Step, params, rows: PackedRows, mesh: Mesh, optimizer, ideal: float,
-            held: Held) -> Iterator[Program]:
+def _update(name: str, length: int, step: Step, params, rows: PackedRows, mesh: Mesh, optimizer, model: ModelConfig,
+            ideal: float, held: Held) -> Iterator[Program]:
   """The optimizer's state, and an update. held: what the stage holds beside its state."""
   with jax.set_mesh(mesh):
     state = abstract_state(params, optimizer)
@@ -85,7 +85,7 @@ def _update(name: str, length: int, step: Step, params, rows: PackedRows, mesh: 
                                                     beside=held))
   yield program("zeros", make=lambda: Call(step.zeros, (params, rows), (PARAMETERS, ROWS), GRADIENTS, beside=beside))
   yield program("accumulate", make=lambda: Call(step.accumulate, (params, sums, rows), (PARAMETERS, SUMS, ROWS), ROWS,
-                                                beside=beside, ideal=ideal))
+                                                beside=beside, ideal=ideal, model=model, rows=rows.tokens.shape[0]))
   yield program("apply", make=lambda: Call(step.apply, (state, sums), (STATE, SUMS), ROWS, beside=held))
 
 
@@ -96,7 +96,8 @@ def _scoring(name: str, program: str, params, model: ModelConfig, experiment: Ex
   rows = rows_for(MICROBATCH_TOKENS, length, batch_parts(mesh))
   return Program(name, program, length, mesh, lambda: Call(
     scores, (params, *token_columns(mesh, rows, length)), (REWARD_MODELS, ROWS, ROWS, ROWS), ROWS,
-    {"config": model, "compute": experiment.compute}, beside, ideal_scores(model, rows, length)))
+    {"config": model, "compute": experiment.compute}, beside, ideal_scores(model, rows, length), model=model,
+    rows=rows))
 
 
 def _reward_models(wanted: tuple[ModelReward, ...], experiment: Experiment,
@@ -157,7 +158,8 @@ def _rl_length(stage: GRPO, experiment: Experiment, mesh: Mesh, length: int, hel
   forward = ideal_forward(model, count, length)
 
   def scored(cause: str, beside: Held) -> Call:
-    return Call(logprobs, (params, *columns), (cause, ROWS, ROWS, ROWS), ROWS, static, beside, forward)
+    return Call(logprobs, (params, *columns), (cause, ROWS, ROWS, ROWS), ROWS, static, beside, forward,
+                model=model, rows=count)
 
   if stage.kl_coef:
     others = tuple(x for x in held if x[0] != REFERENCE)
@@ -172,7 +174,7 @@ def _rl_length(stage: GRPO, experiment: Experiment, mesh: Mesh, length: int, hel
   rows = packed_rows(mesh, count, length, **{name: f32 for name, needed in wanted.items() if needed})
   # A rollout that is sampled ahead has parameters of its own.
   ahead = ((PARAMETERS, params),) if stage.ahead else ()
-  yield from _update(stage.name, length, stage.step(model, compute), params, rows, mesh, stage.optimizer,
+  yield from _update(stage.name, length, stage.step(model, compute), params, rows, mesh, stage.optimizer, model,
                      ideal_update(model, count, length), (*held, *ahead))
 
 
@@ -201,9 +203,9 @@ def _(stage: SFT, experiment: Experiment, mesh: Mesh) -> Iterator[Program]:
     yield Program(stage.name, "teacher_logprobs", T, mesh, lambda: Call(
       topk_logprobs, (held[0][1], *token_columns(mesh, count, T)), (TEACHER, ROWS, ROWS, ROWS), ROWS,
       {"config": teacher, "compute": compute, "k": k}, ((PARAMETERS, params), (OPTIMIZER, state.opt_state)),
-      ideal_forward(teacher, count, T)))
+      ideal_forward(teacher, count, T), model=teacher, rows=count))
   yield from _update(stage.name, T, stage.step(model, compute, steps), params, packed_rows(mesh, count, T, **more), mesh,
-                     optimizer, ideal_update(model, count, T), held)
+                     optimizer, model, ideal_update(model, count, T), held)
 
 
 @programs.register
@@ -215,7 +217,7 @@ def _(stage: RewardModel, experiment: Experiment, mesh: Mesh) -> Iterator[Progra
   field = {"partner": (jnp.int32, ())} if stage.responses == 2 else {"safe": (jnp.float32, ())}
   yield from _starting(stage, experiment, mesh, T)
   yield from _update(stage.name, T, stage.step(model, compute, steps), params, packed_rows(mesh, count, T, **field), mesh,
-                     optimizer, ideal_scores(model, count, T, backward=True), ())
+                     optimizer, model, ideal_scores(model, count, T, backward=True), ())
   with jax.set_mesh(mesh):
     state = abstract_state(params, optimizer)
   yield _scoring(stage.name, "score", params, model, experiment, mesh, stage.max_length, ((OPTIMIZER, state.opt_state),))

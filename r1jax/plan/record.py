@@ -7,6 +7,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from r1jax.models.config import ModelConfig
+
 # Causes: what memory on a device is for.
 PARAMETERS, OPTIMIZER, REFERENCE, GRADIENTS = "parameters", "optimizer", "reference", "gradients"
 ROLLOUT_WEIGHTS, CACHE, REWARD_MODELS, TEACHER, ROWS = "rollout weights", "cache", "reward models", "teacher", "rows"
@@ -22,7 +24,7 @@ class Call:
   causes: of each argument, or for parts of it, as a prefix of its tree. makes: cause of what it returns beside arguments
   whose place it takes. static: the arguments that are compiled in. beside: what the stage holds meanwhile. ideal: FLOPs that
   the work takes, of all devices together; 0 where it is no matrix product. steps: iterations of a loop whose end the data
-  decide.
+  decide. model, rows: of a program that reads whole rows, its architecture and how many rows it is given.
   """
 
   function: Any
@@ -33,6 +35,8 @@ class Call:
   beside: Held = ()
   ideal: float = 0.0
   steps: int = 1
+  model: ModelConfig | None = None
+  rows: int = 0
 
 
 @dataclass(frozen=True)

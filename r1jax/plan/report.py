@@ -112,6 +112,8 @@ def findings(plan: dict) -> list[str]:
     if p.get("copied_cache"):
       found.append(f"{name}: copies the cache, {p['copied_cache'] / 1e9:.3g} GB a call on each device, for example at "
                    f"{p['copies'][0]['where'] or p['copies'][0]['opcode']}")
+    for whole in p.get("whole", ()):
+      found.append(f"{name}: {whole['what']} at once, {whole['shape']}, at {whole['where']}")
     if p["program"] == "accumulate" and p.get("flops_of_ideal", 0) > 1.4:
       found.append(f"{name}: does {p['flops_of_ideal']:.2f} times the FLOPs that its work takes")
   return found

@@ -4,10 +4,14 @@ JOB is the JSON of a compile.Job; what was found is printed as the last line. Th
 """
 import hashlib
 import json
+import math
+import os
 import re
 import shutil
 import sys
 import tempfile
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +28,11 @@ from r1jax.plan.flops import counted
 from r1jax.plan.programs import programs
 from r1jax.plan.record import CACHE, ROLLOUT_WEIGHTS, Program, bytes_of
 from r1jax.plan.topology import Slice, devices_of, libtpu_version, slice_of
-from r1jax.sharding import make_mesh
+from r1jax.sharding import batch_parts, make_mesh
 from r1jax.stages.context import Experiment
 
 OPTIONS: dict[str, Any] = {}  # of the compiler, beside those that dump
-READER = 1  # to be raised whenever what is read of a program changes
+READER = 3  # to be raised whenever what is read of a program changes
 
 
 def experiment_of(job: dict) -> Experiment:
@@ -88,14 +92,18 @@ def _compile(program: Program, traced) -> dict:
 
 def needed(message: str) -> float | None:
   """Bytes that the compiler says a program uses, of its refusal; None where it does not say."""
-  said = re.search(r"[Uu]sed ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm", message)
+  said = (re.search(r"[Uu]sed ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm", message)
+          or re.search(r"\(([\d.]+)([KMGT])\) exceeds available HBM", message))
   return float(said.group(1)) * 1024 ** ("KMGT".index(said.group(2)) + 1) if said else None
 
 
 def _read(program: Program, text: str) -> dict:
   """What the final text says."""
   module = hlo.parse(text, program.call.steps)
-  weights = {bytes_of(x) for cause, tree in _arguments(program) if cause == ROLLOUT_WEIGHTS for x in jax.tree.leaves(tree)}
+  # Whole, or as the tensor and expert axes leave them.
+  parts = {program.mesh.shape["tensor"] ** i * program.mesh.shape["expert"] ** j for i in (0, 1) for j in (0, 1)}
+  weights = {x.size // n for cause, tree in _arguments(program) if cause == ROLLOUT_WEIGHTS for x in jax.tree.leaves(tree)
+             for n in parts if x.ndim > 1}
   cached = [bytes_of(x) for cause, tree in _arguments(program) if cause == CACHE for x in jax.tree.leaves(tree)]
   collectives = [vars(c) for c in module.collectives()]
   copies = module.copies(0.5 * max(cached)) if cached else []
@@ -104,17 +112,43 @@ def _read(program: Program, text: str) -> dict:
     "copied_cache": sum(one.bytes * place.times for one, place in copies),
     "copies": [{"opcode": one.opcode, "bytes": one.bytes, "times": place.times, "where": one.where} for one, place in
                copies[:10]],
-    "weight_gathers": [c for c in collectives if c["gathers"] and c["loop"] and c["bytes"] in weights],
+    "weight_gathers": [c for c in collectives if c["gathers"] and c["loop"] and c["elements"] in weights],
+    "whole": _whole(program, module),
   }
+
+
+def _whole(program: Program, module: hlo.Module) -> list[dict]:
+  """What should exist a piece at a time, and is there whole: logits of all positions, scores of all pairs."""
+  call, mesh = program.call, program.mesh
+  if not call.rows:
+    return []
+  rows, tensor, T = call.rows / batch_parts(mesh), mesh.shape["tensor"], program.length
+  vocab, heads = call.model.vocab_size // tensor, max(1, call.model.num_heads // tensor)
+  found = {}
+  for array, one in module.arrays(rows * T * min(vocab, heads * T)):
+    size = math.prod(array.shape)
+    if size >= rows * T * vocab and vocab in array.shape and call.model.d_model not in array.shape:
+      found["logits of all positions", str(array)] = one
+    elif size >= rows * heads * T * T and sum(side >= T for side in array.shape) > 1:
+      found["attention scores of all pairs", str(array)] = one
+  return [{"what": what, "shape": shape, "where": one.where} for (what, shape), one in found.items()]
 
 
 def _arguments(program: Program) -> list[tuple[Any, Any]]:
   return list(zip(program.call.causes, program.call.args, strict=True))
 
 
+def _end_with(parent: int) -> None:
+  """Ends this process when the one that asked for it is gone: nobody would stop the compiler."""
+  while os.getppid() == parent:
+    time.sleep(1)
+  os._exit(1)
+
+
 def main(argv: list[str]) -> None:
   """Compiles the program of a job, or lists the names of all; prints JSON."""
   job = json.loads(argv[0])
+  threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
   found = listed(job)
   if job["program"] is None:
     print(json.dumps([[p.stage, p.name, p.length] for p in found]))
