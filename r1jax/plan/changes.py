@@ -1,9 +1,10 @@
 """Settings that make a program smaller, nearest first, and slices to try."""
+import math
 from collections.abc import Iterator
 from itertools import islice
 
 from r1jax.plan.topology import Slice
-from r1jax.sharding import MeshShape
+from r1jax.sharding import BATCH, DATA, MESH_AXES, MeshShape
 from r1jax.stages.context import Experiment
 from r1jax.training.pack import rows_for
 
@@ -31,21 +32,23 @@ def _changes(experiment: Experiment, stage, program: str, devices: int) -> Itera
   where, optimizer = f"stages.{stage.name}", getattr(stage, "optimizer", None)
   decoding = getattr(stage, "decoding", None) or getattr(getattr(stage, "draws", None), "decoding", None)
   place = f"{where}.decoding" if hasattr(stage, "decoding") else f"{where}.draws.decoding"
-  replica, fsdp, tensor, *_ = experiment.mesh.resolve(devices)
+  sizes = dict(zip(MESH_AXES, experiment.mesh.resolve(devices), strict=True))
+  fsdp, tensor = sizes["fsdp"], sizes["tensor"]
+  rows, sequences = (math.prod(sizes[axis] for axis in axes) for axes in (BATCH, DATA))
   if program.startswith(UPDATES):
     length = max(stage.max_length.values()) if hasattr(stage.max_length, "values") else stage.max_length
-    if rows_for(stage.microbatch_tokens, int(length), replica * fsdp) > replica * fsdp:
+    if rows_for(stage.microbatch_tokens, int(length), rows) > rows:
       yield (f"{where}.microbatch_tokens={stage.microbatch_tokens // 2}",)
       yield (f"{where}.microbatch_tokens=1",)
   elif decoding is not None:
     slots = decoding.slots // 2
-    if slots and slots % (replica * fsdp) == 0:
+    if slots and slots % sequences == 0:
       yield (f"{place}.slots={slots}",)
-    if slots and slots // 2 % (replica * fsdp) == 0:
+    if slots and slots // 2 % sequences == 0:
       yield (f"{place}.slots={slots // 2}",)
     if not decoding.int8_cache:
       yield (f"{place}.int8_cache=True",)
-  if fsdp % 2 == 0 and experiment.model_of(stage).num_kv_heads % (2 * tensor) == 0:
+  if fsdp % 2 == 0 and experiment.model_of(stage).num_heads % (2 * tensor) == 0:
     yield (*_mesh(experiment.mesh, fsdp // 2), f"mesh.tensor={2 * tensor}")
   if optimizer is not None and optimizer.moments == "float32":
     yield (f"{where}.optimizer.moments=bfloat16",)

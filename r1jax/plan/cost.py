@@ -3,11 +3,12 @@
 Bounds are sums over a program, the largest of the three being a lower bound of its time where all else is hidden behind it.
 What a run takes follows from them by assumptions, which are stated beside every figure.
 """
+import math
 from dataclasses import dataclass
 from functools import singledispatch
 
 from r1jax.plan.topology import Slice
-from r1jax.sharding import MeshShape
+from r1jax.sharding import BATCH, MESH_AXES, MeshShape
 from r1jax.stages.context import Experiment
 from r1jax.stages.curate import Curate
 from r1jax.stages.draws import Draws
@@ -59,8 +60,8 @@ def steps(stage) -> int | None:
 
 
 def _parts(mesh: MeshShape, devices: int) -> int:
-  replica, fsdp, *_ = mesh.resolve(devices)
-  return replica * fsdp
+  sizes = dict(zip(MESH_AXES, mesh.resolve(devices), strict=True))
+  return math.prod(sizes[axis] for axis in BATCH)
 
 
 def _sampling(decoding, prompts: float, responses: float, prompt: int, sampled: float) -> dict[str, float]:

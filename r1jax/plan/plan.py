@@ -9,6 +9,7 @@ from r1jax.plan.compile import FITS, TOO_LARGE, Job, Limits, compile_program, pr
 from r1jax.plan.cost import Assumptions, step_of
 from r1jax.plan.report import completed
 from r1jax.plan.topology import slice_of
+from r1jax.sharding import MESH_AXES
 
 
 def plan(job: Job, limits: Limits, assumed: Assumptions, tell: Callable[[str], None] = lambda text: None,
@@ -33,9 +34,9 @@ def plan(job: Job, limits: Limits, assumed: Assumptions, tell: Callable[[str], N
       changes.append(nearest(job, one, limits, tell, tries))
   stages = [stage for stage in experiment.stages if job.stage in (None, stage.name)]
   steps = [] if job.program else [step_of(stage, experiment, said, found, assumed) for stage in stages]
-  shape = experiment.mesh.resolve(found.chips * found.chip.cores)
+  sizes = zip(MESH_AXES, experiment.mesh.resolve(found.chips * found.chip.cores), strict=True)
   return {"experiment": experiment.name, "settings": list(job.settings), "topology": job.topology, "chips": found.chips,
-          "limit_gib": found.chip.limit_gib, "mesh": " x ".join(map(str, shape)), "programs": said, "changes": changes,
+          "limit_gib": found.chip.limit_gib, "mesh": " x ".join(f"{axis} {size}" for axis, size in sizes if size > 1), "programs": said, "changes": changes,
           "fits": all(one["outcome"] == FITS for one in said), "assumed": str(assumed), "steps": [s for s in steps if s]}
 
 

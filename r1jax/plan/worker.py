@@ -22,13 +22,12 @@ import jaxlib
 from r1jax.errors import InputError
 from r1jax.experiment_file import load_experiment
 from r1jax.files import write_atomically
-from r1jax.models.transformer import FASTEST
 from r1jax.plan import hlo
 from r1jax.plan.flops import counted
 from r1jax.plan.programs import programs
 from r1jax.plan.record import CACHE, ROLLOUT_WEIGHTS, Program, bytes_of
 from r1jax.plan.topology import Slice, devices_of, libtpu_version, slice_of
-from r1jax.sharding import batch_parts, make_mesh
+from r1jax.sharding import DATA, batch_parts, make_mesh
 from r1jax.stages.context import Experiment
 
 OPTIONS: dict[str, Any] = {}  # of the compiler, beside those that dump
@@ -36,11 +35,9 @@ READER = 3  # to be raised whenever what is read of a program changes
 
 
 def experiment_of(job: dict) -> Experiment:
-  """The experiment as it would run on TPUs, though this process sees CPUs."""
+  """The experiment, with a name for weights that the user is still to name."""
   experiment = load_experiment(job["experiment"], job["smoke"], job["settings"])
-  remat = experiment.compute.remat or FASTEST.get("tpu", "nothing")
-  weights = "DIR" if experiment.weights == "" else experiment.weights
-  return replace(experiment, weights=weights, compute=replace(experiment.compute, remat=remat))
+  return replace(experiment, weights="DIR") if experiment.weights == "" else experiment
 
 
 def listed(job: dict) -> list[Program]:
@@ -123,11 +120,12 @@ def _whole(program: Program, module: hlo.Module) -> list[dict]:
   if not call.rows:
     return []
   rows, tensor, T = call.rows / batch_parts(mesh), mesh.shape["tensor"], program.length
-  vocab, heads = call.model.vocab_size // tensor, max(1, call.model.num_heads // tensor)
+  tokens, vocab = call.rows * T / batch_parts(mesh, DATA), call.model.vocab_size // tensor
+  heads = max(1, call.model.num_heads // tensor // mesh.shape["sequence"])
   found = {}
-  for array, one in module.arrays(rows * T * min(vocab, heads * T)):
+  for array, one in module.arrays(min(tokens * vocab, rows * heads * T * T)):
     size = math.prod(array.shape)
-    if size >= rows * T * vocab and vocab in array.shape and call.model.d_model not in array.shape:
+    if size >= tokens * vocab and vocab in array.shape and call.model.d_model not in array.shape:
       found["logits of all positions", str(array)] = one
     elif size >= rows * heads * T * T and sum(side >= T for side in array.shape) > 1:
       found["attention scores of all pairs", str(array)] = one

@@ -32,7 +32,7 @@ def test_a_program_of_a_tiny_experiment_is_planned_and_kept(tmp_path, capsys):
   (program,) = found["programs"]
   assert status == 0 and found["fits"] and program["outcome"] == FITS
   assert (program["stage"], program["program"], program["length"]) == ("r1_zero", "zeros", 48)
-  assert (found["chips"], found["mesh"], program["devices"]) == (4, "1 x 4 x 1 x 1", 4)
+  assert (found["chips"], found["mesh"], program["devices"]) == (4, "fsdp 4", 4)
   assert "zeros" in out and "fits" in out and "Assumed" not in out, "a single program has no cost of a step"
   assert program["bytes"].keys() >= {"parameters", "optimizer", "reference", "gradients"}
   (entry,) = kept.iterdir()
