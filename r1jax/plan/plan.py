@@ -35,8 +35,9 @@ def plan(job: Job, limits: Limits, assumed: Assumptions, tell: Callable[[str], N
   stages = [stage for stage in experiment.stages if job.stage in (None, stage.name)]
   steps = [] if job.program else [step_of(stage, experiment, said, found, assumed) for stage in stages]
   sizes = zip(MESH_AXES, experiment.mesh.resolve(found.chips * found.chip.cores), strict=True)
+  mesh = " x ".join(f"{axis} {size}" for axis, size in sizes if size > 1)
   return {"experiment": experiment.name, "settings": list(job.settings), "topology": job.topology, "chips": found.chips,
-          "limit_gib": found.chip.limit_gib, "mesh": " x ".join(f"{axis} {size}" for axis, size in sizes if size > 1), "programs": said, "changes": changes,
+          "limit_gib": found.chip.limit_gib, "mesh": mesh, "programs": said, "changes": changes,
           "fits": all(one["outcome"] == FITS for one in said), "assumed": str(assumed), "steps": [s for s in steps if s]}
 
 
