@@ -136,7 +136,7 @@ ONCE = (LAID_OUT, COPIED)
 
 
 def check_size(program, model):
-  """The layers of updates are scanned: unrolled, the 64 of the 32B would repeat the body as often. DeepSeek-V3 has two of them.
+  """The layers of updates are scanned: unrolled, the 64 of the 32B would repeat the body as often. DeepSeek-V3 has two.
   Those of the sampler are unrolled, and nothing else is."""
   most = 300 if model.moe else 150
   if program.name in SAMPLER or program.name.startswith("decode"):
