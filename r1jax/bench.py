@@ -28,6 +28,7 @@ from r1jax.models.config import ModelConfig
 from r1jax.models.flops import flops
 from r1jax.models.huggingface import config_from_folder, load
 from r1jax.models.params import count_params, init_params
+from r1jax.plan.programs import programs
 from r1jax.records import Episode, Request
 from r1jax.sampling.sampler import Sampler
 from r1jax.sharding import MESH_AXES, batch_parts, make_mesh, put_batch
@@ -40,7 +41,7 @@ from r1jax.training.pack import Packed, TokenSequence, pack, rows_for
 from r1jax.training.step import init_state
 
 PARTS = {"rollout": ("rollout",), "update": ("update",), "step": ("rollout", "update")}
-PROGRAMS = {"rollout": ("prefill", "decode"), "update": ("logprobs", "accumulate", "apply")}
+PROGRAMS = {"rollout": ("prefill", "decode"), "update": ("reference_logprobs", "logprobs", "accumulate", "apply")}
 PAD_ID = 0
 MATMUL = 2_048  # rows and columns of the product that phases are compared with
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -330,16 +331,11 @@ def _matmul_flops_per_second(mesh, dtype: str, rounds: int = 5) -> float:
 def _temporaries(work: Work, what: str, mesh) -> dict[str, float]:
   """MiB a device that XLA sets aside inside the programs at the longest length (of a dense cache), beside what they are
   given and what they return."""
-  decoding, devices = work.stage.decoding, batch_parts(mesh)
-  slots = decoding.slots  # as many as the sampler starts with
-  while slots % (2 * devices) == 0 and slots // 2 >= work.prompts * work.stage.group_size:
-    slots //= 2
-  stage = dataclasses.replace(work.stage, max_length=Schedule({0: work.max_length}),
-                              decoding=dataclasses.replace(decoding, slots=slots))
+  stage = dataclasses.replace(work.stage, max_length=Schedule({0: work.max_length}))
   experiment = dataclasses.replace(work.experiment, model=work.model, stages=(dataclasses.replace(stage, start=None),))
-  lowered = experiment.stages[0].programs(experiment, mesh)
   names = [name for part in PARTS[what] for name in PROGRAMS[part]]
-  return {name: lowered[name].compile().memory_analysis().temp_size_in_bytes / 2**20 for name in names}
+  return {program.name: program.lower().compile().memory_analysis().temp_size_in_bytes / 2**20
+          for program in programs(experiment.stages[0], experiment, mesh) if program.name in names}
 
 
 def _peak_mib() -> float:

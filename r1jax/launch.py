@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from r1jax.cli import ask, check, evaluate, export, serve
+from r1jax.cli import ask, check, evaluate, export, plan, serve
 from r1jax.errors import InputError, Terminated, WatchdogStop
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # how a disk says that it takes no more
@@ -255,6 +255,7 @@ def _parser() -> argparse.ArgumentParser:
   serve.add(verbs)
   export.add(verbs)
   evaluate.add(verbs)
+  plan.add(verbs)
   rewards = _add_bench(verbs)
   for verb in (score, rewards):
     verb.add_argument("--kind", required=True, choices=("maths", "code", "choice", "logic", "instructions"))

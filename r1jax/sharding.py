@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -64,10 +65,18 @@ class MeshShape:
 
 
 def make_mesh(shape: MeshShape, devices: list | None = None) -> Mesh:
-  """The explicit mesh of all axes over `devices` (default: all of this run's)."""
+  """The explicit mesh of all axes over `devices` (default: all of this run's); InputError where they cannot form it.
+
+  An axis of the mesh may take a part of a physical one: fsdp 32 x tensor 2 on a torus of 4 x 4 x 4.
+  """
   devices = jax.devices() if devices is None else devices
-  types = (AxisType.Explicit,) * len(MESH_AXES)
-  return jax.make_mesh(shape.resolve(len(devices)), MESH_AXES, axis_types=types, devices=devices)
+  sizes = shape.resolve(len(devices))
+  try:
+    grid = create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+  except (NotImplementedError, ValueError) as error:
+    raise InputError("mesh", f"{' x '.join(map(str, sizes))} on this slice: {error}",
+                     "Give axes that the sides of the slice can be cut into, or another slice.") from None
+  return Mesh(grid, MESH_AXES, axis_types=(AxisType.Explicit,) * len(MESH_AXES))
 
 
 def activation(*axes: str | None) -> P:

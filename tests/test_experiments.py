@@ -5,7 +5,6 @@ sampler's programs are unrolled, and are lowered with four layers in every run o
 """
 
 import dataclasses
-import functools
 import pathlib
 
 import jax
@@ -17,10 +16,9 @@ from r1jax.errors import InputError
 from r1jax.experiment_file import load_experiment, place_of
 from r1jax.launch import main
 from r1jax.models.params import shardings
-from r1jax.plan import programs
+from r1jax.plan.programs import COPIED, programs
+from r1jax.plan.sampler import LAID_OUT
 from r1jax.sharding import MESH_AXES, ROLLOUT_RULES, TRAIN_RULES, MeshShape, make_mesh
-from r1jax.stages import draws
-from r1jax.stages.compare import Compare
 from r1jax.stages.context import Base
 from r1jax.stages.grpo import GRPO
 from r1jax.stages.reward_model import RewardModel
@@ -98,16 +96,8 @@ def cut(model):
   return dataclasses.replace(model, num_layers=min(LAYERS, model.num_layers))
 
 
-@pytest.fixture
-def lowered_once(monkeypatch):
-  """Stages that sample alike have the same programs, which are lowered once."""
-  once = functools.cache(programs.sampler_programs)
-  for module in (draws, programs):
-    monkeypatch.setattr(module, "sampler_programs", once)
-
-
 @each_experiment
-def test_every_program_lowers_on_eight_devices(entry, lowered_once):
+def test_every_program_lowers_on_eight_devices(entry):
   experiment = declared(entry)
   stages = tuple(dataclasses.replace(stage, start=dataclasses.replace(stage.start, model=cut(stage.start.model)))
                  if isinstance(stage.start, Base) else stage for stage in experiment.stages)
@@ -116,31 +106,42 @@ def test_every_program_lowers_on_eight_devices(entry, lowered_once):
 
 @pytest.mark.slow
 @each_experiment
-def test_every_program_lowers_with_all_its_layers(entry, lowered_once):
+def test_every_program_lowers_with_all_its_layers(entry):
   check_programs(declared(entry))
 
 
+UPDATE = {"init_optimizer", "zeros", "accumulate", "apply"}
+SAMPLER = {"rollout_weights", "prefill", "admit", "decode"}
+
+
 def check_programs(experiment):
-  mesh, read = mesh_of_eight(experiment), {}
+  mesh, read = mesh_of_eight(experiment), set()
   for stage in experiment.stages:
-    # optax's AdamW takes powers by an integer count, which strict promotion forbids.
-    with jax.numpy_dtype_promotion("standard"):
-      found = stage.programs(experiment, mesh)
-    update, sampler = {"accumulate", "apply"}, {"prefill", "decode"}
-    expected = {GRPO: update | sampler | {"logprobs"}, SFT: update, RewardModel: update | {"score"}, Compare: set()}
-    assert set(found) == expected.get(type(stage), sampler)
-    for name, program in found.items():
-      if program in read:
-        continue
-      read[program] = text = program.as_text()
-      assert f"module @jit_{ {'score': 'scores', 'decode': 'decode_segment'}.get(name, name)} " in text
-      # The layers of updates are scanned: unrolled, the 64 of the 32B would repeat the body as often. DeepSeek-V3 has two
-      # scans. Those of the sampler are unrolled, and nothing else is.
-      model = experiment.model_of(stage)
-      most = 300 if model.moe else 150
-      if name in sampler:
-        most = 5 + model.num_layers * (60 if model.moe else 8)
-      assert text.count("stablehlo.dot_general") < most
+    found = list(programs(stage, experiment, mesh))
+    expected = {GRPO: UPDATE | SAMPLER | {"decode_held_out", "reference_logprobs"}, SFT: UPDATE,
+                RewardModel: UPDATE | {"score"}}
+    assert {program.name for program in found} >= expected.get(type(stage), SAMPLER)
+    assert len({(program.name, program.length) for program in found}) == len(found)
+    for program in found:
+      call = program.call
+      # Stages that sample or train alike have the same programs, which are lowered once.
+      same = (call.function, tuple(sorted(call.static.items())), jax.tree.structure(call.args), *jax.tree.leaves(call.args))
+      if call.function not in ONCE and same not in read:
+        read.add(same)
+        check_size(program, experiment.model_of(stage))
+
+
+# Copies of parameters and of caches: no product in them, and nothing that another test would not see.
+ONCE = (LAID_OUT, COPIED)
+
+
+def check_size(program, model):
+  """The layers of updates are scanned: unrolled, the 64 of the 32B would repeat the body as often. DeepSeek-V3 has two.
+  Those of the sampler are unrolled, and nothing else is."""
+  most = 300 if model.moe else 150
+  if program.name in SAMPLER or program.name.startswith("decode"):
+    most = 5 + model.num_layers * (60 if model.moe else 8)
+  assert program.lower().as_text().count("stablehlo.dot_general") < most
 
 
 def test_the_32b_uses_the_papers_numbers():

@@ -28,14 +28,14 @@ STANDS_ON = {
   "rewards": ["verifiers"],
   "evaluation": ["curation"],
   "curation": ["data", "rewards", "run_dir"],
-  "plan": ["training", "sampling"],
-  "stages": ["plan", "training", "sampling", "evaluation", "data", "rewards", "verifiers", "curation", "reports"],
+  "plan": ["stages", "experiment_file"],
+  "stages": ["training", "sampling", "evaluation", "data", "rewards", "verifiers", "curation", "reports"],
   "hub": ["training", "data"],
-  "bench": ["stages"],
+  "bench": ["plan"],
   "evaluate": ["hub", "evaluation", "sampling"],
   "serving": ["hub", "sampling"],
   "server": ["serving"],
-  "cli": ["serving", "server", "evaluate", "run_dir"],
+  "cli": ["serving", "server", "evaluate", "run_dir", "plan"],
   "experiment_file": ["stages"],
   "explain": ["stages"],
   "seeds": ["stages"],
@@ -117,7 +117,7 @@ def test_imports_run_one_way():
 
 def test_only_the_command_line_its_verbs_and_experiments_see_the_stages():
   assert {folder for folder in STANDS_ON if "stages" in allowed(folder)} == {
-    "stages", "bench", "experiment_file", "explain", "seeds", "launch", "__main__", "experiments"}
+    "stages", "plan", "cli", "bench", "experiment_file", "explain", "seeds", "launch", "__main__", "experiments"}
 
 
 @pytest.mark.parametrize(("folder", "line"), [

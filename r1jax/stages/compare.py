@@ -3,7 +3,7 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, MinLen
@@ -155,7 +155,3 @@ class Compare:
         values = np.array([s.parts[kind] for s in scores]).reshape(-1, benchmark.samples)
         found |= zip(("model_score", "model_score_low", "model_score_high"), mean_score(values), strict=True)
     return found
-
-  def programs(self, experiment: Experiment, mesh) -> dict[str, Any]:
-    """None of its own: it samples as the stages do."""
-    return {}

@@ -55,9 +55,6 @@ class Stage(Protocol):
   def run(self, context: "Context") -> dict:
     """Runs or resumes the stage; {"steps", "before", "after"} for summary.json."""
 
-  def programs(self, experiment: "Experiment", mesh: Mesh) -> dict[str, Any]:
-    """name -> lowered jitted program, from shapes alone: no arrays, no files."""
-
 
 EXPERIMENT = "experiment"  # start: the experiment's own model and weights
 POLICY, REWARD_MODEL, DATA, REPORT = "policy", "reward_model", "data", "report"  # kinds of stages

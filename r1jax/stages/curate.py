@@ -8,7 +8,6 @@ stage, unrefined, beside non-reasoning data.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from r1jax.curation.datasets import Row, Rows
 from r1jax.curation.filters import LANGUAGE, Filters
@@ -208,11 +207,6 @@ class Curate:
       if not _contaminated(measured, row):
         found.append(row)
     return found
-
-  def programs(self, experiment: Experiment, mesh) -> dict[str, Any]:
-    """The sampler's, lowered from shapes alone."""
-    self.check_mesh(mesh)
-    return self.draws.programs(experiment.model_of(self), experiment.compute, mesh)
 
 
 def _contaminated(measured: NGrams, row: Row) -> bool:

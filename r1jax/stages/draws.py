@@ -24,8 +24,7 @@ from r1jax.data.templates import Template
 from r1jax.data.tokenizer import Tokenizer, stop_ids
 from r1jax.errors import InputError
 from r1jax.fields import Count
-from r1jax.models.config import Compute, ModelConfig
-from r1jax.plan.programs import sampler_programs
+from r1jax.models.config import ModelConfig
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
 from r1jax.sharding import DATA, batch_parts
@@ -101,10 +100,6 @@ class Draws:
         units.append(rows, counts)
         context.ending.check()
     return units
-
-  def programs(self, model: ModelConfig, compute: Compute, mesh) -> dict[str, Any]:
-    """The sampler's, lowered from shapes alone."""
-    return sampler_programs(model, compute, mesh, self.sampling, self.decoding, self.max_prompt_length, self.max_length)
 
 
 def about_rows(name: str, kept: int, counts: Counter) -> dict:

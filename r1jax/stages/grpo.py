@@ -39,7 +39,6 @@ from r1jax.losses.correction import SamplerCorrection, sampler_correction
 from r1jax.losses.grpo import KLEstimator
 from r1jax.losses.reductions import Reduction
 from r1jax.models.config import Compute, ModelConfig
-from r1jax.plan.programs import rl_programs
 from r1jax.records import TrainState
 from r1jax.reports.watchdogs import Watchdogs
 from r1jax.rewards.language import check_target
@@ -178,11 +177,6 @@ class GRPO:
     """The update of this stage."""
     return grpo_step(model, compute, self.optimizer, self.sampling.temperature, self.clip_low, self.clip_high, self.kl_coef,
                      self.kl_estimator)
-
-  def programs(self, experiment: Experiment, mesh) -> dict[str, Any]:
-    """Decoding, log-probs and update at the longest maximum length, lowered from shapes alone."""
-    self.check_mesh(mesh)
-    return rl_programs(self, experiment.model_of(self), experiment.compute, mesh)
 
   def run(self, context: Context) -> dict:
     """Trains from context.params, or resumes; {"steps", "before", "after"} with held-out metrics."""

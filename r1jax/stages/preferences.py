@@ -4,7 +4,6 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
-from typing import Any
 
 from r1jax.curation.datasets import Row
 from r1jax.curation.filters import words
@@ -106,11 +105,6 @@ class Preferences:
                                   "judged_by": type(self.judge).__name__}})
     return rows, counts
 
-  def programs(self, experiment: Experiment, mesh) -> dict[str, Any]:
-    """The sampler's, lowered from shapes alone."""
-    self.check_mesh(mesh)
-    return self.draws.programs(experiment.model_of(self), experiment.compute, mesh)
-
 
 def balanced(rows: list[Row], tolerance: float) -> tuple[list[Row], int]:
   """(rows, how many were left out) such that the mean lengths of chosen and rejected summaries, in words, differ by no more
@@ -182,8 +176,3 @@ class SafetyLabels:
           "stage": self.name, "policy": self.start, "question_id": question.id, "draw": first + i // k, "sample": i % k,
           "judged_by": type(self.judge).__name__}})
     return rows, counts
-
-  def programs(self, experiment: Experiment, mesh) -> dict[str, Any]:
-    """The sampler's, lowered from shapes alone."""
-    self.check_mesh(mesh)
-    return self.draws.programs(experiment.model_of(self), experiment.compute, mesh)

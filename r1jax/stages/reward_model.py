@@ -1,10 +1,8 @@
 """Reward models: a stage that trains one on preference pairs or on labelled responses, and its use after the stage."""
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -18,7 +16,6 @@ from r1jax.evaluation.calibration import label_metrics, pair_metrics
 from r1jax.fields import Count, Name, OpenShare
 from r1jax.losses.reward_model import RewardKind
 from r1jax.models.config import Compute, ModelConfig
-from r1jax.plan.programs import abstract_state, packed_rows, update_programs
 from r1jax.records import PackedRows
 from r1jax.reports.watchdogs import Watchdogs
 from r1jax.run_dir import RunDir
@@ -29,7 +26,7 @@ from r1jax.stages.supervised import train
 from r1jax.training.checkpoint import Checkpoints
 from r1jax.training.optimizer import AdamW
 from r1jax.training.pack import MICROBATCH_TOKENS, TokenSequence, pack, rows_for
-from r1jax.training.reward_model import abstract_reward_params, init_reward_params, reward_step, scores
+from r1jax.training.reward_model import abstract_reward_params, init_reward_params, reward_step
 from r1jax.training.step import Step, init_state
 
 
@@ -206,20 +203,6 @@ class RewardModel:
       about={"tokenizer": fingerprint(context.tokenizer)})
     return {"steps": steps, "rows": len(data.training), "rows_held_out": len(data.held_out), "rows_too_long": data.too_long,
             "before": progress["before"], "after": progress["after"]}
-
-  def programs(self, experiment: Experiment, mesh: Mesh) -> dict[str, Any]:
-    """The update's, and the scoring of held-out responses at their longest, lowered from shapes alone."""
-    model, compute, parts = experiment.model_of(self), experiment.compute, batch_parts(mesh)
-    steps = self.optimizer.warmup_steps + 2  # how many epochs make does not change the program's shape
-    field = {"partner": (jnp.int32, ())} if self.responses == 2 else {"safe": (jnp.float32, ())}
-    rows = packed_rows(mesh, rows_for(self.microbatch_tokens, self.row_length, parts), self.row_length, **field)
-    params = abstract_reward_params(model, mesh)
-    state = abstract_state(params, self.optimizer.over(steps))
-    programs = update_programs(self.step(model, compute, steps), state, rows, mesh)
-    held_out = packed_rows(mesh, rows_for(self.microbatch_tokens, self.max_length, parts), self.max_length)
-    with jax.set_mesh(mesh):
-      return programs | {"score": scores.lower(params, held_out.tokens, held_out.positions, held_out.segment_ids,
-                                               config=model, compute=compute)}
 
 
 def load_reward_model(run_dir: Path, name: str, config: ModelConfig, mesh: Mesh,

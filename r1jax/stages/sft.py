@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-import jax.numpy as jnp
-
 from r1jax.curation.datasets import Rows
 from r1jax.data.prompts import question_stream, sequence_ids
 from r1jax.data.templates import Template
@@ -16,8 +14,6 @@ from r1jax.fields import Count, Name, Share
 from r1jax.files import sha256_of
 from r1jax.losses.reductions import Reduction
 from r1jax.models.config import Compute, ModelConfig
-from r1jax.models.params import abstract_params
-from r1jax.plan.programs import abstract_state, packed_rows, update_programs
 from r1jax.records import PackedRows
 from r1jax.reports.watchdogs import Watchdogs
 from r1jax.sharding import batch_parts, put_batch
@@ -204,15 +200,3 @@ class SFT:
 
     train(self, context, self.step(context.model, context.experiment.compute, steps), state, steps, batch, line)
     return {"steps": steps, **about, "before": {}, "after": {}}
-
-  def programs(self, experiment: Experiment, mesh) -> dict[str, Any]:
-    """The update's, lowered from shapes alone."""
-    self.check_mesh(mesh)
-    model = experiment.model_of(self)
-    steps = self.steps or self.optimizer.warmup_steps + 2  # how many epochs make does not change the program's shape
-    k = (self.teacher.k,) if self.teacher else ()
-    more = {"teacher_ids": (jnp.int32, k), "teacher_logprobs": (jnp.float32, k)} if self.teacher else {}
-    rows = packed_rows(mesh, rows_for(self.microbatch_tokens, self.max_length, batch_parts(mesh), of=self.batch_size),
-                       self.max_length, **more)
-    state = abstract_state(abstract_params(model, mesh), self.optimizer.over(steps))
-    return update_programs(self.step(model, experiment.compute, steps), state, rows, mesh)

@@ -14,6 +14,7 @@ from r1jax.data.tokenizer import fingerprint, word_level_tokenizer
 from r1jax.errors import InputError
 from r1jax.losses.reward_model import RewardKind
 from r1jax.models.config import Compute, ModelConfig
+from r1jax.plan.programs import programs
 from r1jax.stages import model_rewards, reward_model, supervised
 from r1jax.stages.context import DATA, REPORT, Context, Experiment
 from r1jax.stages.model_rewards import ModelScorer, Whitening, text_to_score
@@ -422,4 +423,7 @@ def test_a_word_that_is_unknown_is_refused():
 @pytest.mark.parametrize("learns", RewardKind)
 def test_its_programs_are_lowered_from_shapes_alone(learns):
   of = stage(learns, optimizer=AdamW(lr=1e-3, cosine=True))
-  assert of.programs(experiment(of), eight_devices()).keys() == {"accumulate", "apply", "score"}
+  found = {program.name: program for program in programs(of, experiment(of), eight_devices())}
+  assert found.keys() == {"init", "init_optimizer", "zeros", "accumulate", "apply", "score"}
+  for name in ("accumulate", "apply", "score"):
+    found[name].lower()

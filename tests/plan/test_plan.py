@@ -1,0 +1,158 @@
+"""`r1jax plan`: a tiny experiment through the compiler, limits, results that are kept, and bad input in one line."""
+import json
+
+import pytest
+from all_experiments import FOLDER
+from slices import needs_libtpu
+
+from r1jax.experiment_file import load_experiment
+from r1jax.launch import main
+from r1jax.plan import compile as compiling
+from r1jax.plan.changes import candidates, slices_of
+from r1jax.plan.compile import FITS, TOO_LARGE, UNKNOWN, Job, Limits, compile_program
+from r1jax.plan.cost import Assumptions, bounds, step_of
+from r1jax.plan.plan import nearest, suggested
+from r1jax.plan.topology import slice_of
+
+ZERO = str(FOLDER / "r1_zero_qwen2p5_math_1p5b.py")
+
+
+def run(capsys, *arguments):
+  status = main(["plan", *arguments])
+  out, err = capsys.readouterr()
+  return status, out, err
+
+
+@needs_libtpu
+def test_a_program_of_a_tiny_experiment_is_planned_and_kept(tmp_path, capsys):
+  file, kept = tmp_path / "plan.json", tmp_path / "kept"
+  arguments = (ZERO, "--smoke", "--topology", "v5e:2x2", "--program", "zeros", "--json", str(file), "--cache", str(kept))
+  status, out, _ = run(capsys, *arguments)
+  found = json.loads(file.read_text())
+  (program,) = found["programs"]
+  assert status == 0 and found["fits"] and program["outcome"] == FITS
+  assert (program["stage"], program["program"], program["length"]) == ("r1_zero", "zeros", 48)
+  assert (found["chips"], found["mesh"], program["devices"]) == (4, "fsdp 4", 4)
+  assert "zeros" in out and "fits" in out and "Assumed" not in out, "a single program has no cost of a step"
+  assert program["bytes"].keys() >= {"parameters", "optimizer", "reference", "gradients"}
+  (entry,) = kept.iterdir()
+  assert json.loads(entry.read_text())["memory"] == program["memory"]
+
+
+@needs_libtpu
+@pytest.mark.parametrize(("arguments", "said"), [
+  (("--topology", "v5p-128"), ["--topology", "'v5p-128'", "v5p:AxBxC"]),
+  (("--topology", "v5e:2x2", "--set", "mesh.tensor=3"), ["mesh", "there are 4"]),
+  (("--topology", "v5e:2x2", "--program", "prefills"), ["--program", "prefills", "accumulate 48"]),
+], ids=["slice", "mesh", "program"])
+def test_bad_input_is_one_line(capsys, arguments, said):
+  status, out, err = run(capsys, ZERO, "--smoke", *arguments)
+  assert status == 2 and out == "" and err.count("\n") == 1 and all(part in err for part in said), err
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+  (("--stage", "r1"), "Stages of this experiment: r1_zero"), (("--price", "0"), "--price: 0"),
+  (("--json", "/no/such/folder/file"), "--json"), (("--set", "seed"), "no '='"),
+])
+def test_what_needs_no_compiler_is_refused_before_it_is_looked_for(capsys, monkeypatch, arguments, said):
+  monkeypatch.setattr(compiling, "_process", lambda *_: pytest.fail("started"))
+  status, out, err = run(capsys, ZERO, "--smoke", "--topology", "v5e:2x2", *arguments)
+  assert status == 2 and said in err and err.count("\n") == 1
+
+
+def test_without_libtpu_it_says_how_to_get_it_and_another_version_is_refused(capsys, monkeypatch):
+  def missing(name):
+    raise compiling.libtpu_version.__globals__["importlib"].metadata.PackageNotFoundError(name)
+  monkeypatch.setattr("importlib.metadata.version", missing)
+  status, _, err = run(capsys, ZERO, "--smoke", "--topology", "v5e:2x2")
+  assert status == 2 and "pip install 'r1jax[tpu]'" in err and err.count("\n") == 1
+  monkeypatch.setattr("importlib.metadata.version", lambda name: "1.7.3")
+  assert "version 1.7.3" in run(capsys, ZERO, "--smoke", "--topology", "v5e:2x2")[2]
+
+
+JOB = Job(ZERO, "v5e:2x2", smoke=True, stage="r1_zero", program="zeros", length=48)
+
+
+@pytest.mark.parametrize(("limits", "why"), [
+  ({"seconds": 0.5}, "not compiled after 0 s"), ({"gib": 0.01}, "more than 0.01 GiB"),
+], ids=["time", "memory"])
+def test_what_runs_out_of_time_or_memory_is_unknown_and_neither_passes_nor_fails(tmp_path, limits, why):
+  said = compile_program(JOB, Limits(**limits, folder=tmp_path))
+  assert said["outcome"] == UNKNOWN and why in said["why"]
+
+
+def test_a_compiler_that_crashes_leaves_its_program_unknown(tmp_path, monkeypatch):
+  monkeypatch.setattr(compiling.sys, "executable", "/bin/false")
+  said = compile_program(JOB, Limits(folder=tmp_path))
+  assert said["outcome"] == UNKNOWN and "status 1" in said["why"]
+
+
+# What follows from programs, with a compiler that is made up
+
+
+def made_up(program="accumulate", outcome=FITS, length=48, **facts):
+  return {"stage": "r1_zero", "program": program, "length": length, "outcome": outcome, "why": "needs 9 of 8 GiB",
+          "seconds": 1.0, "devices": 4, "flops": 4e12, "ideal_flops": 2e12, "traffic": {"all": 8.2e9, "loops": 0},
+          "collectives": [{"kind": "all-reduce", "bytes": 1e9, "times": 2, "loop": True},
+                          {"kind": "all-gather", "bytes": 1e9, "times": 1, "loop": False}], **facts}
+
+
+def test_bounds_are_work_by_what_a_chip_can_do():
+  found = bounds(made_up(), slice_of("v5e:2x2"))
+  assert found == {"compute": pytest.approx(1e12 / 197e12), "hbm": pytest.approx(0.01),
+                   "ici": pytest.approx(5e9 / 200e9)}, "an all-reduce crosses the links twice"
+
+
+def test_a_step_is_the_sum_of_its_programs_as_often_as_they_run():
+  experiment = load_experiment(ZERO)
+  (stage,) = experiment.stages
+  found, assumed = slice_of("v6e:2x4"), Assumptions(utilisation=0.5, price=3.0, mean_length=0.25)
+  said = [made_up("decode", length=4_096), made_up("accumulate", length=4_096), made_up("decode", length=2_048, flops=1e30)]
+  step = step_of(stage, experiment, said, found, assumed)
+  # 512 responses of 512 sampled tokens beside prompts of 512: over 512 slots in segments of 128.
+  assert step["calls"] == {"decode": 4, "accumulate": 16}
+  each = max(bounds(said[0], found).values()) / 0.5
+  assert step["step_seconds"] == pytest.approx(20 * each) and step["rollout"] == pytest.approx(0.2)
+  assert step["chip_hours"] == pytest.approx(20 * each * 800 * 8 / 3600) and step["dollars"] == 3 * step["chip_hours"]
+  assert step_of(stage, experiment, [{"stage": "r1_zero", "program": "decode", "length": 4_096, "outcome": UNKNOWN}], found,
+                 assumed) is None, "nobody knows"
+
+
+def test_the_nearest_change_is_the_first_that_compiles(monkeypatch):
+  tried = []
+
+  def compiler(job, limits):
+    tried.append(job.settings)
+    return made_up("decode", FITS if "128" in str(job.settings) else TOO_LARGE)
+  monkeypatch.setattr("r1jax.plan.plan.compile_program", compiler)
+  said = made_up("decode", TOO_LARGE, 4_096)
+  text = nearest(Job(ZERO, "v6e:2x4"), said, Limits(), lambda text: None, 4)
+  assert "it fits with --set stages.r1_zero.decoding.slots=128" in text and len(tried) == 2
+  monkeypatch.setattr("r1jax.plan.plan.compile_program", lambda job, limits: made_up("decode", TOO_LARGE))
+  assert "tried and not enough: " in nearest(Job(ZERO, "v6e:2x4"), said, Limits(), lambda text: None, 2)
+
+
+def test_changes_are_settings_that_the_experiment_takes():
+  experiment = load_experiment(ZERO)
+  (stage,) = experiment.stages
+  for program in ("decode", "accumulate", "apply"):
+    changes = list(candidates(experiment, stage, program, slice_of("v6e:2x4"), 9))
+    assert changes
+    for settings in changes:
+      load_experiment(ZERO, settings=settings)
+
+
+def test_the_smallest_slice_on_which_everything_fits_is_suggested(monkeypatch):
+  monkeypatch.setattr("r1jax.plan.plan.program_names", lambda job, limits: [JOB])
+  monkeypatch.setattr("r1jax.plan.plan.wanted", lambda job, limits: [Job(ZERO, job.topology, program="decode", length=1)])
+  monkeypatch.setattr("r1jax.plan.plan.compile_program", lambda job, limits: made_up(
+    outcome=FITS if slice_of(job.topology).chips >= 16 else TOO_LARGE))
+  assert suggested(Job(ZERO, "v5e:2x2"), Limits(), slices_of("v5e"), lambda text: None) == "v5e:4x4"
+  assert suggested(Job(ZERO, "v5e:2x2"), Limits(), iter(["v5e:2x2"]), lambda text: None) is None
+
+
+def test_every_slice_that_is_tried_has_a_form_that_is_known():
+  for kind in ("v5e", "v6e", "v5p", "tpu7x"):
+    names = list(slices_of(kind))
+    chips = [slice_of(name).chips for name in names]
+    assert chips == sorted(set(chips))
