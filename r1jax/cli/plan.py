@@ -20,7 +20,7 @@ def add(verbs) -> None:
   verb.add_argument("--smoke", action="store_true", help="the file's smallest variant")
   verb.add_argument("--stage", help="this stage alone")
   verb.add_argument("--program", help="this program alone, for example accumulate or decode")
-  verb.add_argument("--length", type=int, metavar="N", help="at this length of the schedule alone")
+  verb.add_argument("--length", type=int, metavar="N", help="at this length alone, of the schedule or another")
   verb.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field (may be repeated)")
   verb.add_argument("--suggest", action="store_true", help="find the smallest slice of this version that the dearest "
                     "programs fit on; fsdp takes what is there")

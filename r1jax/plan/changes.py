@@ -52,8 +52,12 @@ def _changes(experiment: Experiment, stage, program: str, devices: int) -> Itera
     yield (*_mesh(experiment.mesh, fsdp // 2), f"mesh.tensor={2 * tensor}")
   if optimizer is not None and optimizer.moments == "float32":
     yield (f"{where}.optimizer.moments=bfloat16",)
-  if experiment.compute.attention_chunk > 128 and program.startswith(UPDATES):
-    yield (f"compute.attention_chunk={experiment.compute.attention_chunk // 4}",)
+  if program.startswith(UPDATES):
+    sequence = sizes["sequence"]
+    if fsdp % 2 == 0 and experiment.model_of(stage).num_heads % (2 * sequence * tensor) == 0:
+      yield (*_mesh(experiment.mesh, fsdp // 2), f"mesh.sequence={2 * sequence}")
+    if not experiment.compute.offload:
+      yield ("compute.offload=True",)
 
 
 def _mesh(mesh: MeshShape, fsdp: int) -> tuple[str, ...]:

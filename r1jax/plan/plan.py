@@ -2,6 +2,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from r1jax.config import Schedule
 from r1jax.errors import InputError
 from r1jax.experiment_file import load_experiment
 from r1jax.plan.changes import candidates
@@ -10,6 +11,7 @@ from r1jax.plan.cost import Assumptions, step_of
 from r1jax.plan.report import completed
 from r1jax.plan.topology import slice_of
 from r1jax.sharding import MESH_AXES
+from r1jax.stages.context import Experiment
 
 
 def plan(job: Job, limits: Limits, assumed: Assumptions, tell: Callable[[str], None] = lambda text: None,
@@ -24,8 +26,9 @@ def plan(job: Job, limits: Limits, assumed: Assumptions, tell: Callable[[str], N
   names = [stage.name for stage in experiment.stages]
   if job.stage is not None and job.stage not in names:
     raise InputError("--stage", repr(job.stage), f"Stages of this experiment: {', '.join(names)}.")
-  said = []
-  for one in wanted(job, limits):
+  job, jobs = wanted(job, experiment, limits)
+  experiment, said = load_experiment(job.experiment, job.smoke, job.settings), []
+  for one in jobs:
     said.append(completed(compile_program(one, limits), found))
     tell(f"{one.stage} {one.program} {one.length:,}: {said[-1]['outcome']}, {said[-1]['why']} ({said[-1]['seconds']:.0f} s)")
   changes = []
@@ -41,14 +44,20 @@ def plan(job: Job, limits: Limits, assumed: Assumptions, tell: Callable[[str], N
           "fits": all(one["outcome"] == FITS for one in said), "assumed": str(assumed), "steps": [s for s in steps if s]}
 
 
-def wanted(job: Job, limits: Limits) -> list[Job]:
-  """The jobs of the programs that are asked for."""
+def wanted(job: Job, experiment: Experiment, limits: Limits) -> tuple[Job, list[Job]]:
+  """(the job, those of the programs that it asks for). A length that no program has is set where a stage has a schedule."""
   named = program_names(job, limits)
+  stages = [s.name for s in experiment.stages if job.stage in (None, s.name)
+            and isinstance(getattr(s, "max_length", None), Schedule)]
+  if job.length and stages and all(one.length != job.length for one in named):
+    lengths = (f"stages.{stage}.max_length={{0: {job.length}}}" for stage in stages)
+    job = replace(job, settings=(*job.settings, *lengths))
+    named = program_names(job, limits)
   chosen = [one for one in named if job.program in (None, one.program) and job.length in (None, one.length)]
   if not chosen:
     of = ", ".join(dict.fromkeys(f"{one.program} {one.length}" for one in named))
     raise InputError("--program, --length", f"{job.program} {job.length or ''}".strip(), f"Programs here: {of or 'none'}.")
-  return chosen
+  return job, chosen
 
 
 def nearest(job: Job, said: dict, limits: Limits, tell: Callable[[str], None], tries: int) -> str:
@@ -76,7 +85,8 @@ def suggested(job: Job, limits: Limits, slices: Iterator[str], tell: Callable[[s
   for name in slices:
     one = replace(job, topology=name, settings=(*job.settings, "mesh.fsdp=-1"))
     try:
-      dearest = [x for x in wanted(one, limits) if x.program in ("decode", "accumulate", "apply", "lengthen_cache")]
+      _, jobs = wanted(one, load_experiment(one.experiment, one.smoke, one.settings), limits)
+      dearest = [x for x in jobs if x.program in ("decode", "accumulate", "apply", "lengthen_cache")]
     except InputError as error:
       tell(f"{name}: {error}")
       continue

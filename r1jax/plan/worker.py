@@ -45,6 +45,7 @@ def listed(job: dict) -> list[Program]:
   experiment, found = experiment_of(job), slice_of(job["topology"])
   experiment.check()
   mesh = make_mesh(experiment.mesh, devices_of(found))
+  experiment.check_mesh(mesh)
   stages = [stage for stage in experiment.stages if job["stage"] in (None, stage.name)]
   return [program for stage in stages for program in programs(stage, experiment, mesh)]
 

@@ -1,5 +1,6 @@
 """Every declared experiment forms its mesh on the slice that it names, as libtpu describes it."""
 import json
+import math
 
 import pytest
 from all_experiments import ENTRIES, label
@@ -34,11 +35,11 @@ print(json.dumps(made))
 def test_every_declared_mesh_forms_on_its_slice():
   made = json.loads(with_libtpu("-c", FORM, json.dumps(DECLARED)).splitlines()[-1])
   assert "--topology" in made.pop("v5p:3x5x7"), "a slice that does not exist"
-  assert "fsdp 3 x tensor 1" in made.pop("v6e:2x4"), "axes that do not multiply to the slice"
+  assert "fsdp 3 x sequence 1 x tensor 1" in made.pop("v6e:2x4"), "axes that do not multiply to the slice"
   assert made.keys() == DECLARED.keys()
   for name, (shape, devices) in made.items():
     assert devices == slice_of(DECLARED[name]).chips, name
-    assert shape["tensor"] * shape["fsdp"] * shape["replica"] * shape["expert"] == devices
+    assert math.prod(shape.values()) == devices
 
 
 def test_every_declared_slice_is_tried():

@@ -11,7 +11,7 @@ from r1jax.plan import compile as compiling
 from r1jax.plan.changes import candidates, slices_of
 from r1jax.plan.compile import FITS, TOO_LARGE, UNKNOWN, Job, Limits, compile_program
 from r1jax.plan.cost import Assumptions, bounds, step_of
-from r1jax.plan.plan import nearest, suggested
+from r1jax.plan.plan import nearest, suggested, wanted
 from r1jax.plan.topology import slice_of
 
 ZERO = str(FOLDER / "r1_zero_qwen2p5_math_1p5b.py")
@@ -144,7 +144,7 @@ def test_changes_are_settings_that_the_experiment_takes():
 
 def test_the_smallest_slice_on_which_everything_fits_is_suggested(monkeypatch):
   monkeypatch.setattr("r1jax.plan.plan.program_names", lambda job, limits: [JOB])
-  monkeypatch.setattr("r1jax.plan.plan.wanted", lambda job, limits: [Job(ZERO, job.topology, program="decode", length=1)])
+  monkeypatch.setattr("r1jax.plan.plan.wanted", lambda job, *_: (job, [Job(ZERO, job.topology, program="decode", length=1)]))
   monkeypatch.setattr("r1jax.plan.plan.compile_program", lambda job, limits: made_up(
     outcome=FITS if slice_of(job.topology).chips >= 16 else TOO_LARGE))
   assert suggested(Job(ZERO, "v5e:2x2"), Limits(), slices_of("v5e"), lambda text: None) == "v5e:4x4"
@@ -156,3 +156,11 @@ def test_every_slice_that_is_tried_has_a_form_that_is_known():
     names = list(slices_of(kind))
     chips = [slice_of(name).chips for name in names]
     assert chips == sorted(set(chips))
+
+
+@needs_libtpu
+def test_a_length_that_is_not_in_the_schedule_is_planned():
+  asked = Job(ZERO, "v5e:2x2", smoke=True, program="logprobs", length=64)
+  job, jobs = wanted(asked, load_experiment(ZERO, True, []), Limits())
+  assert [(one.program, one.length) for one in jobs] == [("logprobs", 64)]
+  assert job.settings == ("stages.r1_zero.max_length={0: 64}",)
