@@ -27,10 +27,12 @@ Source = Jsonl | Tfds | Generated | tuple[Jsonl | Tfds | Generated, ...]  # seve
 
 
 class QuestionSet(Sequence[Question]):
-  """Random access to the questions of a split; each access reads and decodes one record."""
+  """Random access to the questions of a split; each access reads and decodes one record. InputError for one that is
+  damaged by then."""
 
-  def __init__(self, records: Sequence[dict[str, bytes]]):
-    self._records = records
+  def __init__(self, records: Sequence[dict[str, bytes]], folder: str | os.PathLike[str]):
+    """folder: the set's, for messages."""
+    self._records, self._folder = records, folder
 
   def __len__(self) -> int:
     return len(self._records)
@@ -38,8 +40,14 @@ class QuestionSet(Sequence[Question]):
   def __getitem__(self, index):
     if isinstance(index, slice):
       return [self[i] for i in range(len(self))[index]]
-    record = self._records[range(len(self))[operator.index(index)]]
-    return Question(**{name: record[name].decode("utf-8") for name in builders.FIELDS})
+    i = range(len(self))[operator.index(index)]
+    try:
+      record = self._records[i]
+      return Question(**{name: record[name].decode("utf-8") for name in builders.FIELDS})
+    except Exception as error:  # array_record raises what its storage does
+      said = str(error).partition("\n")[0]
+      raise InputError(str(self._folder), f"damaged (question {i}: {said or type(error).__name__:.200})",
+                       "Start the run again, which builds the set again") from None
 
 
 class Joined(Sequence[Question]):
@@ -108,7 +116,7 @@ def load_questions(source: Source, split: str, data_dir: str | os.PathLike[str])
     raise InputError(
       f"split {split!r} of {source}", f"it is empty ({counts})", "Change held_out or give more questions"
     )
-  return QuestionSet(builder.as_data_source("+".join(wanted)))
+  return QuestionSet(builder.as_data_source("+".join(wanted)), builder.data_path)
 
 
 def check_split(source: Source, questions: int = 0, split: str = VALIDATION) -> None:

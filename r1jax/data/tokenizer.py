@@ -125,7 +125,7 @@ def load_tokenizer(
   folder = file.parent
   settings = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
   chat_template = folder / "chat_template.jinja"
-  if chat_template.is_file():
+  if _is_there(chat_template):
     settings.setdefault("chat_template", _read_text(chat_template))
   _check_template(settings.get("chat_template"), folder)
   vocab_size = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
@@ -266,8 +266,15 @@ def _find_tokenizer(path: Path) -> Path:
   raise InputError(str(path), "no such file or folder", "Give a folder with a tokenizer.json")
 
 
+def _is_there(file: Path) -> bool:
+  """Whether a folder has a file that it may lack; InputError for a link to nothing, which half of a copied cache has."""
+  if file.is_symlink() and not file.exists():
+    raise InputError(str(file), "a link to a file that is not there", "Copy the file that it stands for")
+  return file.exists()
+
+
 def _read_json(file: Path) -> dict:
-  if not file.is_file():
+  if not _is_there(file):
     return {}
   try:
     value = json.loads(_read_text(file))

@@ -1,7 +1,8 @@
 """Supervised training: next-token prediction on prompt + response (pre-training), or on responses alone (SFT)."""
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from r1jax.curation.datasets import Rows
@@ -114,7 +115,7 @@ class SFT:
     if not isinstance(self.documents, Rows):
       self.pack(tokenizer, partial(self._document, tokenizer), 0, 1)
     elif self.documents.path is not None:
-      for _ in self._encoded(tokenizer, self.documents.examples("")):
+      for _ in self._encoded(tokenizer, ""):
         pass
 
   def pack(self, tokenizer: Tokenizer, sequences: Sequences, cursor: int, parts: int) -> tuple[Packed, int]:
@@ -134,12 +135,15 @@ class SFT:
     ids, context = sequence_ids(question, response, self.template, tokenizer)
     return ids, 1 if self.train_on_prompt else context
 
-  def _encoded(self, tokenizer: Tokenizer, rows: Iterable[dict]) -> Iterator[tuple[list[int], int]]:
-    """A data set's sequences that are not too long, one after another; InputError if none is."""
+  def _encoded(self, tokenizer: Tokenizer, run_dir: str | Path) -> Iterator[tuple[list[int], int]]:
+    """A data set's sequences that are not too long, one after another; InputError if none is, or a row has a word that the
+    tokenizer lacks."""
     kept = seen = 0
-    for row in rows:
-      seen += 1
-      ids, context = self._encode(tokenizer, row["question"], row["response"])
+    for seen, row in enumerate(self.documents.examples(run_dir), 1):
+      try:
+        ids, context = self._encode(tokenizer, row["question"], row["response"])
+      except InputError as error:
+        raise InputError(f"{self.documents.file(run_dir)}, row {seen}, {error.where}", error.found, error.remedy) from None
       if len(ids) <= self.max_length:
         kept += 1
         yield ids, context
@@ -149,10 +153,9 @@ class SFT:
 
   def _token_rows(self, context: Context) -> tuple[TokenRows, int]:
     """(the data set's sequences, on disk; how many of its rows were left out as too long)."""
-    rows = self.documents.examples(context.run_dir)
     key = rows_key(sha256_of(self.documents.file(context.run_dir)), fingerprint(context.tokenizer), self.template.text,
                    self.template.prefill, self.max_length, self.train_on_prompt)
-    kept = write_token_rows(context.run_dir / "data" / "token_rows", key, self._encoded(context.tokenizer, rows))
+    kept = write_token_rows(context.run_dir / "data" / "token_rows", key, self._encoded(context.tokenizer, context.run_dir))
     return kept, sum(1 for _ in self.documents.read(context.run_dir)) - len(kept)
 
   def _sequences(self, context: Context) -> tuple[Sequences, int, dict]:

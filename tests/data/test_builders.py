@@ -1,5 +1,6 @@
 """The building of data sets: nothing stale, nothing half-built, no question in both splits."""
 
+import contextlib
 import dataclasses
 import decimal
 import json
@@ -487,6 +488,25 @@ def test_a_damaged_set_is_refused(tmp_path):
   info.unlink()
   with pytest.raises(InputError, match="3.0.0: the data set is damaged.*Delete that folder"):
     load_questions(Generated(count=20), "train", tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "overwritten", "gone"])
+def test_a_set_that_is_damaged_while_it_is_read_is_named_or_gives_what_was_written(tmp_path, damage):
+  questions = load_questions(Generated(count=2000), "train", tmp_path)
+  whole = list(questions)
+  again = load_questions(Generated(count=2000), "train", tmp_path)
+  assert again[0] == whole[0]
+  for file in tmp_path.rglob("*.array_record*"):
+    if damage == "gone":
+      file.unlink()
+    else:
+      content = file.read_bytes()
+      file.write_bytes(content[:len(content) // 2] + (b"" if damage == "cut" else b"x" * (len(content) // 2)))
+  with contextlib.suppress(InputError):
+    assert list(again) == whole
+  if damage != "gone":
+    with pytest.raises(InputError, match=r"3\.0\.0: damaged \(question \d+: .*Start the run again"):
+      list(again)
 
 
 def test_a_data_dir_that_cannot_be_written(tmp_path):

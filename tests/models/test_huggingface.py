@@ -230,6 +230,8 @@ def test_a_window_that_no_layer_uses_is_accepted(tmp_path):
   ({"hidden_size": ABSENT}, "hidden_size", "missing"),
   ({"num_key_value_heads": ABSENT}, "model.num_kv_heads", "32"),
   ({"rms_norm_eps": math.inf}, "rms_norm_eps", "Infinity"),
+  ({"rms_norm_eps": -1}, "model.rms_norm_eps", "-1"),
+  ({"rope_theta": 0}, "model.rope_theta", "0"),
   ({"rope_theta": 10**400}, "rope_theta", "1000"),
   ({"rms_norm_eps": None}, "rms_norm_eps", "null"),
   ({"vocab_size": "many"}, "vocab_size", "many"),

@@ -15,7 +15,14 @@ from r1jax.training.metrics import RunLog, read_metrics
 from . import logs
 from .test_alerts import HEALTHY, PLANTED, ROOT, WITHIN
 
+# Logs with a line for each step, which the rules go through 130 or 300 times; test_alerts.py has all logs in every run.
+LONG = {("learning", 0), ("flat", 0), ("converged", 0)} | {(failure, seed) for failure, *_ in PLANTED for seed in (1, 2)}
 REAL = sorted((ROOT / "experiments" / "results").rglob("metrics.jsonl"))
+
+
+def some_slow(cases):
+  """The cases as parameters; those of LONG are slow."""
+  return [pytest.param(*case, marks=[pytest.mark.slow] if case[:2] in LONG else []) for case in cases]
 
 
 def told(log: dict, samples: list[dict], first: int = 0, last: int = 1 << 30) -> list[tuple[int, str, int]]:
@@ -35,7 +42,7 @@ def lines_of(log: dict) -> list[dict]:
           for i, step in enumerate(log["step"])]
 
 
-@pytest.mark.parametrize(("failure", "seed", "every", "onset"), PLANTED)
+@pytest.mark.parametrize(("failure", "seed", "every", "onset"), some_slow(PLANTED))
 def test_a_planted_failure_is_told_once_within_50_steps_of_its_onset(failure, seed, every, onset):
   log, samples = logs.healthy(seed, steps=300 if every == 1 else 1200, every=every)
   logs.plant(failure, log, samples, onset, seed)
@@ -44,7 +51,7 @@ def test_a_planted_failure_is_told_once_within_50_steps_of_its_onset(failure, se
   assert [onset <= first <= noticed <= onset + WITHIN for noticed, first in found] == [True], found
 
 
-@pytest.mark.parametrize(("kind", "seed", "every", "noise"), HEALTHY)
+@pytest.mark.parametrize(("kind", "seed", "every", "noise"), some_slow(HEALTHY))
 def test_a_healthy_run_raises_no_alert(kind, seed, every, noise):
   assert told(*logs.healthy(seed, 300 if every == 1 else 1600, every, noise, kind)) == []
 

@@ -24,8 +24,8 @@ WORDS = ("<pad>", "<end>", *vocabulary(WORLD))
 PROMPT = Template("{question}")
 
 base = SFT(
-  name="base", documents=Corpus(WORLD), optimizer=AdamW(lr=1e-2, warmup_steps=10), steps=200, batch_size=8, max_length=48,
-  template=PROMPT, train_on_prompt=True, checkpoint_every=50, log_every=25)
+  name="base", documents=Corpus(WORLD), optimizer=AdamW(lr=1e-2, warmup_steps=10), steps=100, batch_size=8, max_length=48,
+  template=PROMPT, train_on_prompt=True, checkpoint_every=25, log_every=5)
 rl = GRPO(
   questions=Generated("chains", count=400, parameters={"fewest_terms": 2, "most_terms": 3}), template=PROMPT,
   held_out=HeldOut(questions=8, samples=2, every=2), optimizer=AdamW(lr=1e-3), steps=12, questions_per_step=4,
@@ -33,7 +33,7 @@ rl = GRPO(
   reference_every=4, kl_coef=0.01, checkpoint_every=1, decoding=Decoding(slots=9, segment=16), microbatch_tokens=128)
 experiment = Experiment(
   name="small_run", tokenizer=WORDS, stages=(base, rl),
-  model=ModelConfig(family="qwen3", qk_norm=True, vocab_size=len(WORDS), d_model=32, num_layers=2, num_heads=2,
+  model=ModelConfig(family="qwen3", qk_norm=True, vocab_size=len(WORDS), d_model=32, num_layers=1, num_heads=2,
                     num_kv_heads=1, head_dim=16, d_ff=64, max_position=64))
 smoke = dataclasses.replace(experiment, name="small_ahead", stages=(base, dataclasses.replace(
   rl, ahead=True, checkpoint_every=3, correction=SamplerCorrection.PER_SEQUENCE)))

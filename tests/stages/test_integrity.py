@@ -1,14 +1,12 @@
 """A run that was damaged, stopped or short of disk ends as one that was left alone, or says why it does not."""
 import dataclasses
+import functools
 import importlib
 import json
-import os
 import random
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import Command
 from test_resume import arrays, lines, timeless
 from test_run_dir import flip
 
@@ -197,17 +196,20 @@ def test_a_watchdog_that_cannot_be_is_refused(dog, said):
 # Signals, and a disk that is full: in processes of their own
 
 
-def start(run_dir: Path) -> subprocess.Popen:
-  command = [sys.executable, "-m", "r1jax", "run", str(HERE / "tiny_run.py"), "--run_dir", str(run_dir)]
-  environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{HERE.parents[1]}:{HERE}"}
-  return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+def start(run_dir: Path, first=None) -> Command:
+  return Command("run", str(HERE / "tiny_run.py"), "--run_dir", str(run_dir), log=Path(f"{run_dir}.log"),
+                 folder=run_dir.parent, first=first)
+
+
+def said_by(run_dir: Path) -> list[str]:
+  """The lines that the processes of a run have printed so far, but for the progress of its stages."""
+  text = Path(f"{run_dir}.log").read_text(encoding="utf-8")
+  return [line for line in text.splitlines() if not line.startswith(("base", "r1_zero"))]
 
 
 def finish(run_dir: Path) -> None:
   """Runs to the end. Here too and not in this process, whose eight devices share the threads that round differently."""
-  process = start(run_dir)
-  _, said = process.communicate(timeout=500)
-  assert process.returncode == 0, said
+  assert start(run_dir).wait(timeout=500) == 0, said_by(run_dir)
 
 
 @pytest.fixture(scope="module")
@@ -215,11 +217,6 @@ def whole_by_command(tmp_path_factory):
   run_dir = tmp_path_factory.mktemp("command") / "run"
   finish(run_dir)
   return run_dir
-
-
-def begun(said: list[str]) -> list[str]:
-  """Lines that are no progress of a stage."""
-  return [line for line in said if not line.startswith(("base", "r1_zero"))]
 
 
 @pytest.mark.parametrize(("number", "status", "says"), [
@@ -230,13 +227,12 @@ def test_a_stopped_run_says_so_in_one_line_and_goes_on_bit_for_bit(whole_by_comm
   run_dir = tmp_path / "run"
   process = start(run_dir)
   while not any(r["stage"] == "base" and r["step"] >= 3 for r in lines(run_dir)):
-    assert process.poll() is None, process.communicate()
+    assert process.poll() is None, said_by(run_dir)
     time.sleep(0.01)
   process.send_signal(number)
-  _, said = process.communicate(timeout=300)
-  assert process.returncode == status, said
-  rest = [line for line in begun(said.splitlines()) if not line.startswith("SIGTERM: saves")]
-  assert len(rest) == bool(says) and all(line.startswith(says) for line in rest), said
+  assert process.wait(timeout=300) == status, said_by(run_dir)
+  rest = [line for line in said_by(run_dir) if not line.startswith("SIGTERM: saves")]
+  assert len(rest) == bool(says) and all(line.startswith(says) for line in rest), rest
   if number == signal.SIGTERM:
     step = max(r["step"] for r in lines(run_dir) if r["stage"] == "base")
     assert (run_dir / "checkpoints" / "base" / str(step)).is_dir()  # the very step it was at
@@ -248,10 +244,7 @@ def test_a_stopped_run_says_so_in_one_line_and_goes_on_bit_for_bit(whole_by_comm
 def test_a_full_disk_is_one_line_and_nothing_is_lost(whole_by_command, tmp_path, limit):
   """A limit to the size of files stands in for it."""
   run_dir = tmp_path / "run"
-  process = start(run_dir)
-  resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
-  _, said = process.communicate(timeout=300)
-  rest = begun(said.splitlines())
-  assert process.returncode in (2, 74) and len(rest) == 1, said
+  full = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
+  assert start(run_dir, full).wait(timeout=300) in (2, 74) and len(said_by(run_dir)) == 1, said_by(run_dir)
   finish(run_dir)
   assert results(run_dir) == results(whole_by_command)

@@ -1,25 +1,22 @@
 """A run that is killed at any moment and started again ends bit for bit as the run that was left alone."""
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from commands import Command
+from counting_run import count
 
 HERE = Path(__file__).parent
 
 
-def start(run_dir: Path, experiment: str = "small_run.py", *arguments: str) -> subprocess.Popen:
+def start(run_dir: Path, experiment: str = "small_run.py", *arguments: str) -> Command:
   """A small experiment in a process of its own, on one device. Compiled programs are kept for the session: conftest.py."""
-  environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-  command = [sys.executable, str(HERE / "counting_run.py"), str(HERE / experiment), "--run_dir", str(run_dir), *arguments]
-  with open(f"{run_dir}.log", "a", encoding="utf-8") as log:
-    return subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=run_dir.parent)
+  return Command("run", str(HERE / experiment), "--run_dir", str(run_dir), *arguments, log=Path(f"{run_dir}.log"),
+                 folder=run_dir.parent, first=count)
 
 
 def lines(run_dir: Path, name="metrics") -> list[dict]:
@@ -77,9 +74,9 @@ def saved(stage: str, step: int):
 
 
 MOMENTS = {
-  "before its first checkpoint": reached("base", 25),
-  "between checkpoints of the supervised stage": reached("base", 75),
-  "while a checkpoint is written": saving("base", 100),
+  "before its first checkpoint": reached("base", 10),
+  "between checkpoints of the supervised stage": reached("base", 35),
+  "while a checkpoint is written": saving("base", 50),
   "in the first rollout": reached("r1_zero", 0),
   "while a checkpoint of RL is written": saving("r1_zero", 0),
   "after the reference was replaced": saved("r1_zero", 4),
