@@ -15,6 +15,7 @@ from r1jax.plan.plan import nearest, suggested, wanted
 from r1jax.plan.topology import slice_of
 
 ZERO = str(FOLDER / "r1_zero_qwen2p5_math_1p5b.py")
+CHUNKS = ("--set", "compute.attention=chunks")  # the kernel takes no rows as short as those of smoke variants
 
 
 def run(capsys, *arguments):
@@ -26,7 +27,8 @@ def run(capsys, *arguments):
 @needs_libtpu
 def test_a_program_of_a_tiny_experiment_is_planned_and_kept(tmp_path, capsys):
   file, kept = tmp_path / "plan.json", tmp_path / "kept"
-  arguments = (ZERO, "--smoke", "--topology", "v5e:2x2", "--program", "zeros", "--json", str(file), "--cache", str(kept))
+  arguments = (ZERO, "--smoke", "--topology", "v5e:2x2", "--program", "zeros", "--json", str(file), "--cache", str(kept),
+               *CHUNKS)
   status, out, _ = run(capsys, *arguments)
   found = json.loads(file.read_text())
   (program,) = found["programs"]
@@ -43,8 +45,9 @@ def test_a_program_of_a_tiny_experiment_is_planned_and_kept(tmp_path, capsys):
 @pytest.mark.parametrize(("arguments", "said"), [
   (("--topology", "v5p-128"), ["--topology", "'v5p-128'", "v5p:AxBxC"]),
   (("--topology", "v5e:2x2", "--set", "mesh.tensor=3"), ["mesh", "there are 4"]),
-  (("--topology", "v5e:2x2", "--program", "prefills"), ["--program", "prefills", "accumulate 48"]),
-], ids=["slice", "mesh", "program"])
+  (("--topology", "v5e:2x2", "--program", "prefills", *CHUNKS), ["--program", "prefills", "accumulate 48"]),
+  (("--topology", "v5e:2x2"), ["compute.attention", "splash on rows of 48 slots"]),
+], ids=["slice", "mesh", "program", "kernel"])
 def test_bad_input_is_one_line(capsys, arguments, said):
   status, out, err = run(capsys, ZERO, "--smoke", *arguments)
   assert status == 2 and out == "" and err.count("\n") == 1 and all(part in err for part in said), err
