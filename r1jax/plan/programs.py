@@ -131,7 +131,7 @@ def _(stage: GRPO, experiment: Experiment, mesh: Mesh) -> Iterator[Program]:
   yield from _starting(stage, experiment, mesh, lengths[0])
   for length in lengths:
     for program in _rl_length(stage, experiment, mesh, length, held, optimizer):
-      if program.name not in ("init_optimizer", "apply") or length == lengths[0]:  # the same at every length
+      if program.name not in ("init_optimizer", "apply", "prefill") or length == lengths[0]:  # the same at every length
         yield program
     yield from _model_rewards(stage.name, models, experiment, mesh, length, (
       (PARAMETERS, params), *optimizer, *reference))
