@@ -2,7 +2,8 @@
 
 A token's slot is its position in its sequence, so a cache needs no positions: a sequence of n tokens fills the slots 0 to
 n - 1. New tokens are collected in a small `recent` buffer and attended to there; a cache is only read while the buffer fills
-and is written once when it is full. So the decode loop copies no cache, on a CPU as on a TPU.
+and is written once when it is full. So the decode loop copies no cache. On TPUs pages can also be read by a kernel, which
+needs neither a view nor a buffer: paged.py.
 
 Letters: B sequences, K key/value heads, h head_dim, u size of a value, S slots, R recent tokens, M queries of a key/value
 head. A layer's entry is a dict of leaves: k [B, K, h, S] and v [B, K, S, u]; of an int8 cache also their scales, k_scale
@@ -31,7 +32,7 @@ class DenseCache:
 
 @struct.dataclass
 class PagedCache:
-  """layers: as of a DenseCache, with pages in place of sequences and the slots of a page in place of S.
+  """layers: as of a DenseCache, with pages in place of sequences and the slots of a page in place of S; or as in paged.py.
 
   table: [B, n] int32, the pages that hold a sequence's slots in order, then numbers of no page. A page may serve several
   sequences that begin alike.

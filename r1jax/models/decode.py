@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
 
 from r1jax.models import cache as kv
-from r1jax.models import mla
+from r1jax.models import mla, paged
 from r1jax.models.config import ModelConfig
 from r1jax.models.moe import mixture
 from r1jax.models.norm import rms_norm
@@ -145,10 +145,14 @@ def _grouped_query(config: ModelConfig, w: dict, y, tables, place) -> tuple[jax.
   if config.qk_norm:
     q, k = rms_norm(q, w["q_norm"], config.rms_norm_eps), rms_norm(k, w["k_norm"], config.rms_norm_eps)
   q, k = rotate(q, *tables), rotate(k, *tables)
-  recent = _append(recent, {"k": jnp.transpose(k, (0, 2, 3, 1)), "v": jnp.swapaxes(v, 1, 2)}, filled)
   heads = P(DATA, "tensor", None, None)
   q = jnp.swapaxes(q, 1, 2).reshape(B, K, H // K * T, h, out_sharding=heads)  # query head g, then token
-  out = kv.attend(q, past, recent, lengths, newest, h**-0.5, h)
+  if "kv" in recent:
+    out, pages = paged.attend(q, k, v, recent["kv"], past, lengths + filled, h**-0.5)
+    recent = {"kv": pages}
+  else:
+    recent = _append(recent, {"k": jnp.transpose(k, (0, 2, 3, 1)), "v": jnp.swapaxes(v, 1, 2)}, filled)
+    out = kv.attend(q, past, recent, lengths, newest, h**-0.5, h)
   out = jnp.transpose(out.reshape(B, t, H // t, T, h, out_sharding=P(DATA, "tensor", None, None, None)), (1, 2, 4, 0, 3))
   return _joined(w["o"], out.reshape(t, -1, B * T, out_sharding=P("tensor", None, DATA))), recent
 
@@ -184,7 +188,8 @@ def extend(weights: dict, config: ModelConfig, tokens, past: tuple[dict, ...], r
   """(final hidden states as columns [D, B * T], the recent buffers with the new tokens in them).
 
   tokens [B, T] follow the lengths [B] cached tokens and the `filled` (int32 scalar) recent ones of their sequence. past: a
-  view of the cache; recent: buffers of R slots, T = R or T = 1.
+  view of the cache; recent: buffers of R slots, T = R or T = 1. Of pages that a kernel reads (paged.py): past is the table
+  for every layer, recent the pages themselves, T = 1.
   """
   B, T = tokens.shape
   offset = jnp.arange(T, dtype=jnp.int32)

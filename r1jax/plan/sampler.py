@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from r1jax.models.cache import DenseCache, PagedCache, empty_layers
+from r1jax.models import paged
+from r1jax.models.cache import DenseCache, PagedCache
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.decode import rollout_weights
 from r1jax.models.params import abstract_params, decoded
@@ -80,9 +81,9 @@ class Sampled:
       sizes.append(most if 4 * most <= 5 * size else size)
     return sizes[1:]
 
-  def layers(self, rows: int, slots: int) -> tuple:
-    """The layers of a cache."""
-    return _layers(self.model, self.mesh, rows, slots, self.compute.dtype, self.decoding.int8_cache)
+  def layers(self, rows: int, slots: int, kernel: bool = False) -> tuple:
+    """The layers of a cache. kernel: pages as models/paged.py has them."""
+    return _layers(self.decoded, self.mesh, rows, slots, self.compute.dtype, self.decoding.int8_cache, kernel)
 
   def weights(self) -> dict:
     """The policy as it decodes."""
@@ -95,7 +96,9 @@ class Sampled:
       return DenseCache(self.layers(self.slots, self.cache_lengths()[-1]))
     pages = decoding.cache_tokens // decoding.page // parts * parts
     most = bucket(-(-(self.length + decoding.segment) // decoding.page), 2)
-    return PagedCache(self.layers(pages, decoding.page), array(self.mesh, (self.slots, most), jnp.int32, DATA))
+    with jax.set_mesh(self.mesh):
+      kernel = paged.chosen(self.decoded, decoding.int8_cache, decoding.paged_attention)
+    return PagedCache(self.layers(pages, decoding.page, kernel), array(self.mesh, (self.slots, most), jnp.int32, DATA))
 
   def store(self) -> tuple:
     """Prompts with their keys and values."""
@@ -103,9 +106,9 @@ class Sampled:
 
 
 @cache
-def _layers(model, mesh, rows, slots, dtype, int8) -> tuple:
+def _layers(config, mesh, rows, slots, dtype, int8, kernel) -> tuple:
   with jax.set_mesh(mesh):
-    return jax.eval_shape(partial(empty_layers, decoded(model, mesh.shape["tensor"]), rows, slots, jnp.dtype(dtype), int8))
+    return generate.empty_cache.eval_shape(config=config, slots=(rows, slots), dtype=dtype, int8=int8, kernel=kernel)
 
 
 @cache

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
 
 from r1jax.models import cache as kv
+from r1jax.models import paged
 from r1jax.models.config import ModelConfig
 from r1jax.models.decode import extend, next_logits
 from r1jax.sampling.choice import WORDS, RowSampling, Sampling, choose
@@ -78,9 +79,12 @@ def empty_recent(config: ModelConfig, batch: int, size: int, dtype) -> tuple[dic
   return kv.empty_layers(config, batch, size, dtype)
 
 
-@partial(jax.jit, static_argnames=("config", "slots", "dtype", "int8"))
-def empty_cache(*, config: ModelConfig, slots: tuple[int, int], dtype: str, int8: bool) -> tuple[dict, ...]:
-  """Layers of zeros for slots = (sequences or pages, slots of each)."""
+@partial(jax.jit, static_argnames=("config", "slots", "dtype", "int8", "kernel"))
+def empty_cache(*, config: ModelConfig, slots: tuple[int, int], dtype: str, int8: bool,
+                kernel: bool = False) -> tuple[dict, ...]:
+  """Layers of zeros for slots = (sequences or pages, slots of each). kernel: pages as the kernel of paged.py reads them."""
+  if kernel:
+    return paged.empty_pages(config, *slots, jnp.dtype(dtype))
   return kv.empty_layers(config, *slots, jnp.dtype(dtype), int8)
 
 
@@ -106,7 +110,8 @@ def decode_segment(weights, cache, slots: Slots, key, enough, *, config: ModelCo
   """
   B = slots.token.shape[0]
   row, wide = P(DATA), P(None, DATA)
-  layers = kv.view(cache, config)
+  in_place = "kv" in cache.layers[0]  # the pages are read and written where they are
+  layers = (cache.table,) * config.num_layers if in_place else kv.view(cache, config)
   bits = random_bits(key, slots, steps)
   stops = jnp.asarray(stop_ids, jnp.int32)
   spread = partial(reshard, out_shardings=row)
@@ -133,8 +138,10 @@ def decode_segment(weights, cache, slots: Slots, key, enough, *, config: ModelCo
   flags = jnp.zeros((B,), bool, out_sharding=row)
   out = Segment(tokens=zeros((steps, B), jnp.int32), logprobs=zeros((steps, B), jnp.float32),
                 count=jnp.zeros((B,), jnp.int32, out_sharding=row), stopped=flags, done=~slots.live, steps=jnp.int32(0))
-  recent = empty_recent(config, B, steps, weights["embed"].dtype)
+  recent = cache.layers if in_place else empty_recent(config, B, steps, weights["embed"].dtype)
   last = jax.lax.while_loop(more, step, _Carry(step=jnp.int32(0), token=spread(slots.token), out=out, recent=recent))
+  if in_place:
+    return last.out, cache.replace(layers=last.recent)
   return last.out, kv.write(cache, config, layers, last.recent, slots.length)
 
 
@@ -147,6 +154,8 @@ def admit_rows(layers, store, source, *, config: ModelConfig) -> tuple[dict, ...
 @partial(jax.jit, static_argnames=("config",), donate_argnames=("layers",))
 def admit_pages(layers, store, row, block, page, *, config: ModelConfig) -> tuple[dict, ...]:
   """kv.copy_pages, in place."""
+  if "kv" in layers[0]:
+    return paged.copy_pages(layers, store, row, block, page)
   return kv.copy_pages(layers, config, store, row, block, page)
 
 

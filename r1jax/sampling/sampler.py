@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ import numpy as np
 
 from r1jax.errors import InputError
 from r1jax.fields import Count, check_fields
+from r1jax.models import paged
 from r1jax.models.config import Compute, ModelConfig
 from r1jax.models.decode import rollout_weights
 from r1jax.models.params import decoded
@@ -35,8 +36,10 @@ class Decoding:
   slots: sequences decoded together. segment: most steps between two returns to the host. prefill_rows: prompts prefilled
   together; prefill_chunk: tokens of each at a time. cache_tokens: None for a dense cache, in which every slot has room for
   the longest sequence in flight; otherwise the budget of a paged cache, in tokens over all slots: a sequence waits until
-  there is room for it, and the youngest makes way when pages run out. page: tokens of a page. int8_weights, int8_cache: of
-  rollouts alone; their log-probs are then those of the quantised policy.
+  there is room for it, and the youngest makes way when pages run out. page: tokens of a page. paged_attention: by "view"
+  pages are copied into rows once a segment and written back after it; by "kernel" they are read and written where they
+  are, so that memory is the pages alone. None: the kernel on TPUs, for models and caches that it takes (models/paged.py).
+  int8_weights, int8_cache: of rollouts alone; their log-probs are then those of the quantised policy.
   """
 
   slots: Count = 32
@@ -45,6 +48,7 @@ class Decoding:
   prefill_chunk: Count = 256
   cache_tokens: Count | None = None
   page: Count = 32
+  paged_attention: Literal["view", "kernel"] | None = None
   int8_weights: bool = False
   int8_cache: bool = False
 
@@ -54,6 +58,8 @@ class Decoding:
     if self.slots % devices:
       raise InputError(f"{where}.slots", f"{self.slots} for {devices} data-parallel devices",
                        "Make it a multiple of mesh.replica x mesh.fsdp x mesh.sequence.")
+    if self.cache_tokens is None and self.paged_attention == "kernel":
+      raise InputError(f"{where}.paged_attention", "kernel, for a dense cache", "Give cache_tokens.")
     needed = devices * self.page * -(-(longest + self.segment) // self.page)
     if self.cache_tokens is not None and self.cache_tokens < needed:
       raise InputError(f"{where}.cache_tokens", self.cache_tokens,
@@ -168,7 +174,8 @@ class Session:
       self.slots = DenseSlots(*kind, most=max(longest + self.decoding.segment, self._prefill_shape(longest)[2]))
     else:
       pages = self.decoding.cache_tokens // self.decoding.page // self.devices * self.devices
-      self.slots = PagedSlots(*kind, pages=pages, page=self.decoding.page)
+      self.slots = PagedSlots(*kind, pages=pages, page=self.decoding.page,
+                              kernel=paged.chosen(self.config, self.decoding.int8_cache, self.decoding.paged_attention))
 
   def add(self, requests: Iterable[Request]) -> None:
     """Puts requests into the queue; InputError for one that is longer than `longest`, and then none of them is added."""

@@ -116,6 +116,7 @@ class PagedSlots:
   rows: int
   pages: int
   page: int
+  kernel: bool = False  # pages as paged.py has them
   layers: tuple[dict, ...] = ()
   pending: list[tuple[int, Prefix, list[tuple[int, int]]]] = field(default_factory=list)  # (block, page) to be filled
 
@@ -125,7 +126,8 @@ class PagedSlots:
     self._tables: list[list[int]] = [[] for _ in range(self.rows)]
     self._users: dict[tuple[int, int], int] = {}  # (device, page) -> sequences
     self._shared: dict[tuple[int, Prefix], list[int]] = {}
-    self.layers = generate.empty_cache(config=self.config, slots=(self.pages, self.page), dtype=self.dtype, int8=self.int8)
+    self.layers = generate.empty_cache(config=self.config, slots=(self.pages, self.page), dtype=self.dtype, int8=self.int8,
+                                       kernel=self.kernel)
 
   def _device(self, slot: int) -> int:
     return slot * len(self._free) // self.rows

@@ -395,6 +395,8 @@ def test_a_session_refuses_what_is_too_long_for_it_and_adds_nothing():
   ([Request(5, 1, (1, 2), 0)], SMALL, "sample 1: max_new: 0. Leave room for at least one token"),
   ([Request(5, 0, (1,) * 200, 100)], SMALL, "200 tokens of prompt and 100 of response. The model's context ends at .* 256"),
   (requests(), replace(SMALL, slots=0), "decoding.slots: 0. It must be at least 1"),
+  (requests(), replace(SMALL, paged_attention="kernel"), "decoding.paged_attention: kernel, for a dense cache. Give"),
+  (requests(), replace(SMALL, cache_tokens=400, paged_attention="kernel"), "kernel, for 2 key/value heads of 8 a device"),
   (requests(), replace(SMALL, cache_tokens=28), "decoding.cache_tokens: 28. One sequence of 28 tokens .* give at least 32"),
 ])
 def test_what_cannot_be_served_is_refused_before_anything_compiles(asked, decoding, message):
