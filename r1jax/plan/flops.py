@@ -14,8 +14,9 @@ from r1jax.models.flops import flops, matmul_params
 def counted(jaxpr: Any, steps: int = 1) -> int:
   """FLOPs (2 a multiply-add) of the matrix products of a jaxpr on all devices together.
 
-  A scan counts its length, what a shard_map holds counts for every device, a kernel what its cost estimate says, the dearest
-  branch of a condition, and a loop that the data end `steps` times.
+  A scan counts its length, what a shard_map holds counts for every device, a kernel what its cost estimate says or its grid
+  repeats, the dearest branch of a condition, and a loop that the data end `steps` times (in a kernel once: paged decoding
+  counts one block of the cache for each sequence).
   """
   return sum(_of_equation(equation, steps) for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns)
 
@@ -29,13 +30,23 @@ def _of_equation(equation, steps: int) -> int:
   if name.startswith("ragged_dot"):
     return _ragged(equation)
   if name == "pallas_call":
-    estimate = params.get("cost_estimate")
-    return estimate.flops if estimate is not None else 0
+    return _kernel(params)
   inner = [counted(jaxpr, steps) for value in params.values() for jaxpr in _jaxprs(value)]
   if name == "cond":
     return max(inner, default=0)
   times = {"scan": params.get("length"), "while": steps, "shard_map": getattr(params.get("mesh"), "size", 1)}
   return times.get(name, 1) * sum(inner)
+
+
+def _kernel(params: dict) -> int:
+  """Of a Pallas kernel: its own estimate, or its body at every place of its grid. Of the blocks of queries and keys that
+  splash attention's grid names, the last n x n of it, the causal half is computed."""
+  if params.get("cost_estimate") is not None:
+    return params["cost_estimate"].flops
+  grid = params["grid_mapping"].grid
+  each = math.prod(grid) * counted(params["jaxpr"])
+  n = grid[-1] if grid else 1
+  return each * (n + 1) // (2 * n) if (params.get("name") or "").startswith("splash") else each
 
 
 def _ragged(equation) -> int:

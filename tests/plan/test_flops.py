@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 from jax.experimental import pallas as pl
 from jax.sharding import PartitionSpec as P
-from tiny import FAMILIES, eight_devices
+from tiny import FAMILIES, eight_devices, one_device
 
 from r1jax.losses.grpo import KLEstimator
+from r1jax.models import splash
 from r1jax.models.config import Compute
 from r1jax.models.flops import flops, matmul_params
 from r1jax.models.params import abstract_params
 from r1jax.plan.flops import counted, ideal_decode, ideal_forward, ideal_prefill, ideal_update
 from r1jax.plan.shapes import array, packed_rows, token_columns
-from r1jax.sharding import BATCH
+from r1jax.sharding import BATCH, activation
 from r1jax.training.grpo import grpo_step
 from r1jax.training.logprobs import logprobs
 from r1jax.training.optimizer import AdamW
@@ -122,3 +123,19 @@ def test_recomputation_shows_in_the_count_of_an_update():
   # Of a layer all but its last product, which no gradient needs.
   body -= config.num_layers * config.d_ff * config.d_model
   assert found["nothing"] - found["everything"] == pytest.approx(4 * T * 2 * body + 4 * T * T * pair, rel=0.01)
+
+
+def test_splash_attention_counts_the_blocks_that_it_does_not_skip():
+  """Three blocks of 128: six of nine. Forward two products a pair, then four for keys and values, and three for queries."""
+  mesh, T, H, h = one_device(), 384, 8, 16
+  with jax.set_mesh(mesh):
+    heads = jax.NamedSharding(mesh, activation("rows", None, "heads_of_rows", None))
+    q, k = (jax.ShapeDtypeStruct((2, T, n, h), jnp.float32, sharding=heads) for n in (H, 4))
+    rows = array(mesh, (2, T), jnp.int32)
+
+    def loss(q, k, v, positions, segments):
+      return jnp.sum(splash.attend(q, k, v, positions, segments, 1.0))
+    pairs = 2 * H * T * T * 6 // 9
+    assert counted(jax.make_jaxpr(loss)(q, k, k, rows, rows)) == 2 * pairs * 2 * h
+    outputs = 2 * H * T * h  # times their gradients, summed: what the softmax's normalisation takes off
+    assert counted(jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(q, k, k, rows, rows)) == (9 * pairs * h + outputs) * 2
