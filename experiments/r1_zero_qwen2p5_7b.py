@@ -12,7 +12,7 @@ Command:
   published; the user brings a set of that kind), or --set stages.r1_zero.questions.path=FILE.
   On a laptop: --smoke, with a random model of the same family; it shows that everything runs, nothing else.
 
-Slice: v5p:4x4x4, 64 chips on 16 hosts, mesh fsdp 32 x tensor 2 (tensor must divide the 4 key/value heads).
+Slice: v5p:4x4x4, 64 chips on 16 hosts, mesh fsdp 32 x tensor 2.
 r1jax runs on one host today, so this file cannot be started on its slice yet.
 
 State: not run on a TPU. Checked and lowered from shapes alone, and its smoke variant run, on a CPU in every

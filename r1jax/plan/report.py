@@ -38,7 +38,7 @@ def by_kind(said: dict) -> dict[str, float]:
 
 
 def completed(said: dict, found: Slice) -> dict:
-  """A program's result with what is derived from it."""
+  """A program's result with what is derived from it: of collectives their bytes by kind in place of each one."""
   more: dict[str, Any] = {}
   if "arguments" in said:
     more |= {"total_bytes": total_bytes(said), "bytes": by_cause(said)}
@@ -46,7 +46,7 @@ def completed(said: dict, found: Slice) -> dict:
     more |= {"bounds_seconds": bounds(said, found), "collective_bytes": by_kind(said)}
     if said["ideal_flops"]:
       more["flops_of_ideal"] = said["flops"] / said["ideal_flops"]
-  return said | more
+  return {name: value for name, value in said.items() if name != "collectives"} | more
 
 
 def show(plan: dict, console: Console) -> None:

@@ -5,6 +5,7 @@ import pytest
 from all_experiments import FOLDER
 from slices import needs_libtpu
 
+from r1jax.errors import InputError
 from r1jax.experiment_file import load_experiment
 from r1jax.launch import main
 from r1jax.plan import compile as compiling
@@ -12,6 +13,7 @@ from r1jax.plan.changes import candidates, slices_of
 from r1jax.plan.compile import FITS, TOO_LARGE, UNKNOWN, Job, Limits, compile_program
 from r1jax.plan.cost import Assumptions, bounds, step_of
 from r1jax.plan.plan import nearest, suggested, wanted
+from r1jax.plan.table import main as print_table
 from r1jax.plan.topology import slice_of
 
 ZERO = str(FOLDER / "r1_zero_qwen2p5_math_1p5b.py")
@@ -167,3 +169,19 @@ def test_a_length_that_is_not_in_the_schedule_is_planned():
   job, jobs = wanted(asked, load_experiment(ZERO, True, []), Limits())
   assert [(one.program, one.length) for one in jobs] == [("logprobs", 64)]
   assert job.settings == ("stages.r1_zero.max_length={0: 64}",)
+
+
+def test_a_table_of_plans_names_the_fullest_program_and_what_does_not_fit(tmp_path, capsys):
+  programs = [{"stage": "a", "program": name, "length": 64, "total_bytes": size * 2**30, "outcome": outcome}
+              for name, size, outcome in (("decode", 3.0, FITS), ("accumulate", 5.25, FITS), ("apply", 1.0, UNKNOWN))]
+  programs[1]["flops_of_ideal"] = 1.375
+  plan = {"topology": "v5e:2x2", "mesh": "fsdp 4", "limit_gib": 15.75, "settings": ["stages.a.steps=2"],
+          "programs": programs}
+  file = tmp_path / "small.json"
+  file.write_text(json.dumps(plan))
+  print_table([str(file)])
+  assert capsys.readouterr().out.splitlines()[2] == (
+    "| small (a.steps=2) | v5e:2x2 | fsdp 4 | 64 | a accumulate | 5.2 of 15.75 | 1.38 | apply unknown |")
+  file.write_text("[]")
+  with pytest.raises(InputError, match="small.json.*no plan"):
+    print_table([str(file)])
