@@ -7,13 +7,13 @@ The workers are new interpreters started by exec, never forks of this process: t
 import json
 import math
 import os
-import queue
 import select
 import struct
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 
@@ -23,7 +23,9 @@ from r1jax.verifiers.verdict import CRASHED, TIMED_OUT
 
 START_SECONDS = 120.0  # to import the verifiers on a busy machine; ours
 START_ATTEMPTS = 3  # ours
-CHUNK_BYTES = 1 << 16  # read at once of a reply, which is far shorter; ours
+CHUNK_BYTES = 1 << 16  # read at once of replies, which are far shorter; ours
+# Answers that a worker is given at once: while it compares one, the next is there already. Of kinds that take long, one.
+AT_ONCE = 8  # ours
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 
@@ -31,9 +33,10 @@ class VerifierPool:
   """Compares answers in `workers` processes, one answer at a time each.
 
   A worker that passes `timeout_seconds` on an answer, or dies on it, costs that answer (not equal, status
-  "timed_out" or "crashed"), is counted and replaced. Start-up is not counted against the deadline. A worker
-  is retired after `max_tasks` answers, because caches grow. Workers start when the first answer
-  needs one and die with this process. Safe to call from several threads; close it, or use it in a `with`.
+  "timed_out" or "crashed"), is counted and replaced; answers that it had not come to are given to the next one.
+  Start-up is not counted against the deadline. A worker is retired after `max_tasks` answers or a few more, because
+  caches grow. Workers start when the first answer needs one and die with this process. Safe to call from several
+  threads; close it, or use it in a `with`.
 
   Raises InputError for a number that makes no sense.
   """
@@ -43,10 +46,11 @@ class VerifierPool:
       if not 0 < value < math.inf:
         raise InputError(f"VerifierPool.{name}", f"{value!r}", "Give a finite number greater than 0.")
     self.workers, self.timeout_seconds, self.max_tasks = workers, timeout_seconds, max_tasks
-    self._tasks: queue.SimpleQueue = queue.SimpleQueue()
+    self._tasks: deque[tuple[dict, Future]] = deque()
     self._threads: list[threading.Thread] = []
     self._live: set[_Worker] = set()
     self._lock = threading.Lock()
+    self._waiting = threading.Condition(self._lock)  # for tasks, or the end
     self._closed = False
     self._counts = {"checked": 0, TIMED_OUT: 0, CRASHED: 0, "started": 0}
 
@@ -75,8 +79,7 @@ class VerifierPool:
       self._closed = True
       for worker in self._live:
         worker.process.kill()
-    for _ in self._threads:
-      self._tasks.put(None)
+      self._waiting.notify_all()
     for thread in self._threads:
       thread.join()
 
@@ -100,31 +103,68 @@ class VerifierPool:
           raise InputError("verifier workers", f"{self.workers}, and no more than {len(self._threads)} start ({error})",
                            "Give fewer (verifier_workers), or raise the limit of processes (ulimit -u).") from None
         self._threads.append(thread)
-      self._tasks.put((request, future))
+      self._tasks.append((request, future))
+      self._waiting.notify()
     return future
+
+  def _take(self) -> "deque[tuple[dict, Future]]":
+    """The next tasks, waited for: one, or, where there are more than the threads can start on, several that are quick; none
+    when the pool is closed."""
+    taken: deque[tuple[dict, Future]] = deque()
+    with self._waiting:
+      while not self._tasks and not self._closed:
+        self._waiting.wait()
+      most = min(AT_ONCE, 1 + len(self._tasks) // self.workers)
+      while self._tasks and len(taken) < most and (not taken or self._is_quick(self._tasks[0]) and self._is_quick(taken[0])):
+        taken.append(self._tasks.popleft())
+    return taken
+
+  def _is_quick(self, task: tuple[dict, Future]) -> bool:
+    return task[0].get("seconds", math.inf) <= self.timeout_seconds
 
   def _serve(self) -> None:
     """The loop of one thread: takes tasks, and owns the worker that does them."""
     worker = None
     try:
-      while (task := self._tasks.get()) is not None:
-        request, future = task
-        if self._closed or not future.set_running_or_notify_cancel():
-          future.cancel()
-          continue
-        try:
-          if worker is None or not worker.is_usable(self.max_tasks):
-            self._retire(worker)
-            worker = self._start()
-          future.set_result(self._check(worker, request))
-        except BaseException as error:  # the caller's result() raises it; this thread serves on
-          future.set_exception(error)
+      while tasks := self._take():
+        while tasks:
+          worker = self._do(tasks, worker)
     finally:
       self._retire(worker)
 
-  def _check(self, worker: "_Worker", request: dict):
+  def _do(self, tasks: "deque[tuple[dict, Future]]", worker: "_Worker | None") -> "_Worker | None":
+    """Takes tasks that are done off the front, until all are or the worker is lost; what is left is for the next one. The
+    worker, None if it has been retired."""
+    if self._closed:
+      tasks.popleft()[1].cancel()
+      return worker
+    running = False
     try:
-      reply = worker.ask(request, request.get("seconds", self.timeout_seconds))
+      if worker is None or not worker.is_usable(self.max_tasks):
+        self._retire(worker)
+        worker = self._start()
+      worker.ask([request for request, _ in tasks])
+      while tasks:
+        request, future = tasks[0]
+        running = future.set_running_or_notify_cancel()
+        reply = self._reply(worker, request)
+        tasks.popleft()
+        if running:
+          future.set_result(reply)
+        running = False
+        if not worker.is_usable(math.inf):
+          break
+      return worker
+    except BaseException as error:  # the caller's result() raises it; the thread serves on
+      _, future = tasks.popleft()
+      if running or future.set_running_or_notify_cancel():
+        future.set_exception(error)
+      self._retire(worker)
+      return None
+
+  def _reply(self, worker: "_Worker", request: dict):
+    try:
+      reply = worker.receive(time.monotonic() + request.get("seconds", self.timeout_seconds))
     except (TimeoutError, OSError, EOFError) as error:
       if self._closed:
         raise CancelledError from None
@@ -192,40 +232,51 @@ class _Worker:
     os.set_blocking(self.process.stdin.fileno(), False)
     os.set_blocking(self.process.stdout.fileno(), False)
     self.tasks = 0
+    self._unsent, self._read = b"", b""
 
   def is_usable(self, max_tasks: int) -> bool:
     return self.tasks < max_tasks and self.process.poll() is None
 
-  def ask(self, request: dict, timeout_seconds: float) -> dict:
-    """Raises TimeoutError after timeout_seconds, EOFError or OSError when the process dies."""
-    self.tasks += 1
-    deadline = time.monotonic() + timeout_seconds
-    body = json.dumps(request).encode()
-    self._write(struct.pack(">I", len(body)) + body, deadline)
-    return self.receive(deadline)
+  def ask(self, requests: list[dict]) -> None:
+    """Sends requests, whose replies come in their order. What cannot be sent shows when the replies are waited for."""
+    self.tasks += len(requests)
+    bodies = [json.dumps(request).encode() for request in requests]
+    self._unsent += b"".join(struct.pack(">I", len(body)) + body for body in bodies)
+    self._send()
 
   def receive(self, deadline: float) -> dict:
-    """The one reply that is due."""
-    fd, data = self.process.stdout.fileno(), b""
-    while len(data) < 4 or len(data) < 4 + struct.unpack_from(">I", data)[0]:
-      _wait(fd, select.POLLIN, deadline)
+    """The next reply. Raises TimeoutError after the deadline, EOFError or OSError when the process dies."""
+    fd = self.process.stdout.fileno()
+    while len(self._read) < 4 or len(self._read) < 4 + struct.unpack_from(">I", self._read)[0]:
+      self._wait(fd, deadline)
       chunk = os.read(fd, CHUNK_BYTES)
       if not chunk:
         raise EOFError(f"the process ended with status {self.process.wait()}")
-      data += chunk
-    return json.loads(data[4:])
+      self._read += chunk
+    end = 4 + struct.unpack_from(">I", self._read)[0]
+    body, self._read = self._read[4:end], self._read[end:]
+    return json.loads(body)
 
-  def _write(self, data: bytes, deadline: float) -> None:
-    fd = self.process.stdin.fileno()
-    while data:
-      try:
-        data = data[os.write(fd, data) :]
-      except BlockingIOError:  # the pipe is full
-        _wait(fd, select.POLLOUT, deadline)
+  def _send(self) -> None:
+    """As much of what is to be sent as the pipe takes."""
+    try:
+      while self._unsent:
+        self._unsent = self._unsent[os.write(self.process.stdin.fileno(), self._unsent):]
+    except BlockingIOError:  # the pipe is full
+      pass
+    except BrokenPipeError:  # the process has ended, which the reader will see
+      self._unsent = b""
 
-
-def _wait(fd: int, event: int, deadline: float) -> None:
-  poll = select.poll()  # not select(), which refuses descriptors above 1023
-  poll.register(fd, event)
-  if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-    raise TimeoutError("no answer before the deadline")
+  def _wait(self, fd: int, deadline: float) -> None:
+    """Until there is something to read; what is still to be sent is sent meanwhile."""
+    while True:
+      poll = select.poll()  # not select(), which refuses descriptors above 1023
+      poll.register(fd, select.POLLIN)
+      if self._unsent:
+        poll.register(self.process.stdin.fileno(), select.POLLOUT)
+      ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+      if not ready:
+        raise TimeoutError("no answer before the deadline")
+      if any(found == fd for found, _ in ready):
+        return
+      self._send()
