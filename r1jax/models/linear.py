@@ -78,12 +78,18 @@ def transposed_product(a: jax.Array, b: jax.Array, out_sharding=None) -> jax.Arr
 def _to_weight(x, gradient, w):
   """The gradient of stored w [D, F] of a product x [B, T, D] -> gradient [B, T, F]: summed over rows and positions in
   float32, split as w."""
-  D, F = _spec(w)
-  if x.shape[-1] <= gradient.shape[-1]:  # the smaller one is transposed: on a CPU that is a copy
-    out = jnp.einsum("btd,btf->df", x, gradient, preferred_element_type=jnp.float32, out_sharding=jax.P(D, F))
+  if jax.typeof(x).sharding.mesh.shape["sequence"] == 1:  # tokens laid end to end: CPUs sum over one axis alone
+    out = transposed_product(_flat(x), _flat(gradient), jax.P(*_spec(w)))
   else:
-    out = jnp.einsum("btf,btd->fd", gradient, x, preferred_element_type=jnp.float32, out_sharding=jax.P(F, D)).T
+    out = jnp.einsum("pdf->df", transposed_product(by_device(x), by_device(gradient)), out_sharding=jax.P(*_spec(w)))
   return out.astype(w.dtype)
+
+
+def _flat(x):
+  """[B, T, D] -> [B T, D]."""
+  rows, _, features = _spec(x)
+  x = reshard(x, jax.P(rows, None, features))
+  return x.reshape(-1, x.shape[2], out_sharding=jax.P(rows, features))
 
 
 @jax.custom_vjp
