@@ -11,7 +11,8 @@ Command:
   stages.r1_zero.questions.path=FILE.
   On a laptop: --smoke, with a random model of the same family; it shows that everything runs, nothing else.
 
-Slice: v5p:8x8x8, 512 chips on 128 hosts (R1-Zero had 512 H800), mesh fsdp 64 x tensor 8. r1jax runs on one host today, so this file cannot be started on its slice yet.
+Slice: v5p:8x8x8, 512 chips on 128 hosts (R1-Zero had 512 H800), mesh fsdp 64 x tensor 8. r1jax runs on
+one host today, so this file cannot be started on its slice yet.
 
 State: not run on a TPU. Checked and lowered from shapes alone, and its smoke variant run, on a CPU in every
 test run.
