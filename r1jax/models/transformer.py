@@ -33,7 +33,7 @@ PRODUCTS = ("q", "k", "v", "o", "gate", "up", "down")
 def remat_policy(remat: str, offload: bool):
   """What a layer's backward pass finds: see Compute."""
   policies = jax.checkpoint_policies
-  kept = ["attention"] if remat != "nothing" else []
+  kept = {"nothing": [], "attention": ["attention", "projections"], "dots": ["attention"]}[remat]
   if offload:
     named = policies.save_and_offload_only_these_names(
       names_which_can_be_saved=kept, names_which_can_be_offloaded=["layer_input"], offload_src="device",
@@ -114,7 +114,7 @@ def _layer(config: ModelConfig, dtype, axes: dict, x, w, cos, sin, attention: Ca
   split = jax.typeof(x).sharding.spec[1]
   with jax.named_scope("attention"):
     out = attention(w, rms_norm(x, w["attn_norm"], config.rms_norm_eps), cos, sin)
-    x = x + _merged(out, w["o"], split)
+    x = checkpoint_name(x + _merged(out, w["o"], split), "projections")
   with jax.named_scope("mlp"):
     y = rms_norm(x, w["mlp_norm"], config.rms_norm_eps)
     if "gate" in w:
@@ -132,7 +132,7 @@ def _qkv(config: ModelConfig, w: dict, y, cos, sin) -> tuple[jax.Array, jax.Arra
                for x, name in zip((q, k, v), "qkv", strict=True))
   if config.qk_norm:
     q, k = rms_norm(q, w["q_norm"], config.rms_norm_eps), rms_norm(k, w["k_norm"], config.rms_norm_eps)
-  return rotate(q, cos, sin), rotate(k, cos, sin), v
+  return tuple(checkpoint_name(x, "projections") for x in (rotate(q, cos, sin), rotate(k, cos, sin), v))
 
 
 def _layer_axes(config: ModelConfig, stack: str) -> dict:
