@@ -36,11 +36,11 @@ setup(
         # math-verify beside our own verdicts, and its parser, which it leaves unpinned; nltk and langdetect as in ifeval;
         # the server as in serve, and httpx2 to ask it: 200 clients at once, streams that are left half-read; nbclient and a
         # kernel for the notebooks in colab/
-        # libtpu, 200 MB: the compiler of TPUs, for plans of tiny programs; without it nobody would look for the faults that
-        # are planted. Its versions differ in what they write down of a program.
+        # jax[tpu] for libtpu, 200 MB: the compiler of TPUs, for plans of tiny programs; without it nobody would look for the
+        # faults that are planted. Its versions compile differently: this is the one that users have.
         "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "math-verify>=0.9", "latex2sympy2_extended>=1.11",
                  "nltk>=3.9.1", "langdetect>=1.0.9", "starlette>=1.0", "uvicorn>=0.40", "httpx2>=2.0", "nbclient>=0.10",
-                 "ipykernel>=6.29", "libtpu>=0.0.42; sys_platform == 'linux' and platform_machine == 'x86_64'"],
+                 "ipykernel>=6.29", "jax[tpu]>=0.10.2; sys_platform == 'linux' and platform_machine == 'x86_64'"],
         # r1jax serve: routes and streams, and the HTTP/1.1 below them. An extra: training needs neither, and what can listen
         # on a port should be installed by choice
         "serve": ["starlette>=1.0", "uvicorn>=0.40"],

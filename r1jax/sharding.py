@@ -31,10 +31,10 @@ TRAIN_RULES: Mapping[str, Any] = {
 # Rollouts: nothing is split over fsdp, so that no weight is gathered inside the decode loop.
 ROLLOUT_RULES: Mapping[str, Any] = {**TRAIN_RULES, "embed": None, "vocab_in": None}
 # Activations of training. Between the products of a layer a row's positions are split over `tensor` too, so that what a
-# layer keeps is split over all devices; inside them heads or widths are. Attention takes whole rows: heads are then split
-# over `sequence` as well.
+# layer keeps is split over all devices; inside them heads or widths are, as the weights say. Attention takes whole rows:
+# heads are then split over `sequence` as well.
 ACTIVATION_RULES: Mapping[str, Any] = {
-  "rows": BATCH, "positions": "sequence", "positions_between": ("sequence", "tensor"), "heads": "tensor", "width": "tensor",
+  "rows": BATCH, "positions": "sequence", "positions_between": ("sequence", "tensor"),
   "heads_of_rows": ("tensor", "sequence"),
 }
 

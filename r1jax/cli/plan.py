@@ -50,6 +50,8 @@ def _plan(args) -> int:
   for name in ("price", "utilisation", "mean_length", "seconds", "gib"):
     if not getattr(args, name) > 0:
       raise InputError(f"--{name}", getattr(args, name), "Give a number greater than 0.")
+  if args.length is not None and args.length < 1:
+    raise InputError("--length", args.length, "Give at least 1 token.")
   file = args.json and Path(args.json)
   if file and not file.parent.is_dir():
     raise InputError(f"--json {file}", "its folder does not exist", "Make the folder, or name another file.")

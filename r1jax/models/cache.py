@@ -70,7 +70,7 @@ def empty_layers(config: ModelConfig, rows: int, slots: int, dtype, int8: bool =
 
 def per_device(f, config: ModelConfig, in_rows: tuple, *args):
   """f, which returns layers, on each device's own rows. in_rows: for each argument whether its leading axis is split over
-  the batch axes; what is not is whole on every device. Arrays of four axes are split over tensor as leaves are."""
+  the axes of data; what is not is whole on every device. Arrays of four axes are split over tensor as leaves are."""
   def spec(x, rows):
     first = DATA if rows else None
     return P(first, *leaf_spec(config)[1:]) if x.ndim == 4 else P(first, *[None] * (x.ndim - 1))

@@ -146,10 +146,13 @@ class Compute:
 
   dtype: DType = "float32"
   remat: Remat | None = None
-  attention_chunk: Count = 48  # the fastest on a CPU at 160 to 4,096 tokens a row; TPUs want hundreds
+  attention_chunk: Count = 48  # the fastest on a CPU at 160 to 4,096 tokens a row
   logprob_chunk: Count = 512
   attention: Literal["chunks", "splash"] | None = None
   offload: bool = False
 
   def __post_init__(self):
     check_fields(self, "compute")
+    if self.offload and self.remat == "everything":
+      raise InputError("compute.offload", 'True, with remat "everything"',
+                       "A layer that keeps everything does not start again from its input: choose another remat.")

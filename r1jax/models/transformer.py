@@ -55,9 +55,9 @@ def embed(params: dict, compute: Compute, tokens: jax.Array, positions) -> jax.A
   it finds goes to the token's device. So does the gradient, on its way back; it is summed in float32.
   """
   def local(table, tokens):  # [V / tensor, D / fsdp], [rows, T / sequence]
-    local = jax.lax.all_gather(tokens, "fsdp", tiled=True) - jax.lax.axis_index("tensor") * table.shape[0]
-    mine = (local >= 0) & (local < table.shape[0])
-    found = jnp.where(mine[:, :, None], table[jnp.where(mine, local, 0)].astype(compute.dtype), 0)
+    rows = jax.lax.all_gather(tokens, "fsdp", tiled=True) - jax.lax.axis_index("tensor") * table.shape[0]
+    mine = (rows >= 0) & (rows < table.shape[0])
+    found = jnp.where(mine[:, :, None], table[jnp.where(mine, rows, 0)].astype(compute.dtype), 0)
     found = scattered(found) if "tensor" in positions else jax.lax.psum(found, "tensor")
     return jax.lax.all_to_all(found, "fsdp", 0, 2, tiled=True)
 

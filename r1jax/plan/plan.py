@@ -49,7 +49,7 @@ def wanted(job: Job, experiment: Experiment, limits: Limits) -> tuple[Job, list[
   named = program_names(job, limits)
   stages = [s.name for s in experiment.stages if job.stage in (None, s.name)
             and isinstance(getattr(s, "max_length", None), Schedule)]
-  if job.length and stages and all(one.length != job.length for one in named):
+  if job.length is not None and stages and all(one.length != job.length for one in named):
     lengths = (f"stages.{stage}.max_length={{0: {job.length}}}" for stage in stages)
     job = replace(job, settings=(*job.settings, *lengths))
     named = program_names(job, limits)

@@ -100,7 +100,7 @@ def run_experiment(experiment: Experiment, run_dir: Path, only: str | None = Non
   if other and not other.summary.is_file():
     raise InputError(f"--reuse {reuse}", "no summary.json", "Name the directory of a run that has finished stages.")
   tokenizer = check_run(experiment)
-  with run.held(), ending.on_sigterm():
+  with run.held(), ending.on_signals():
     run.claim(to_json(experiment), config_hash(experiment))
     mesh = make_mesh(experiment.mesh)
     experiment.check_mesh(mesh)

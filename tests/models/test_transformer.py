@@ -124,7 +124,8 @@ def plain():
 
 
 @pytest.mark.parametrize("compute", [Compute(remat="nothing", attention_chunk=4), Compute(remat="attention"),
-                                     Compute(remat="dots", attention_chunk=1)], ids=lambda c: c.remat)
+                                     Compute(remat="dots", attention_chunk=1), Compute(remat="nothing", offload=True)],
+                         ids=lambda c: c.remat + " offloaded" * c.offload)
 def test_remat_matches_no_remat(plain, compute):
   hidden, gradients = computed(one_device(), compute)
   assert_close(hidden, plain[0])
@@ -234,6 +235,7 @@ def test_a_wrong_model_is_refused(change, message):
 
 @pytest.mark.parametrize("make, message", [
   (lambda: Compute(dtype="float16"), r"compute\.dtype: 'float16'\. Use 'float32' or 'bfloat16'"),
+  (lambda: Compute(remat="everything", offload=True), r"compute\.offload: True, with remat .*another remat"),
   (lambda: Compute(remat="some"), r"compute\.remat: 'some'\. Use 'nothing', 'attention', 'dots' or 'everything'"),
   (lambda: Compute(attention_chunk=0), r"compute\.attention_chunk: 0\. "),
   (lambda: Compute(attention_chunk=None), r"compute\.attention_chunk: None\. "),

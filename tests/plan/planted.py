@@ -32,7 +32,8 @@ def decode(weights, x, *, gathers: bool):
   def step(carry):
     i, x = carry
     for w in weights:
-      w = reshard(w, P(None, None)) if gathers else w
+      if gathers:  # after what the step has made so far, or the compiler may gather once, ahead of the loop
+        w = reshard(jax.lax.optimization_barrier((w, x))[0], P(None, None))
       x = jnp.tanh(jnp.einsum("bd,df->bf", x, w, out_sharding=P(BATCH, None)))
     return i + 1, x
   return jax.lax.while_loop(lambda c: (c[0] < STEPS) & jnp.any(c[1] < 2), step, (jnp.int32(0), x))

@@ -12,7 +12,8 @@ from r1jax.plan import compile as compiling
 from r1jax.plan.changes import candidates, slices_of
 from r1jax.plan.compile import FITS, TOO_LARGE, UNKNOWN, Job, Limits, compile_program
 from r1jax.plan.cost import Assumptions, bounds, step_of
-from r1jax.plan.plan import nearest, suggested, wanted
+from r1jax.plan.plan import nearest, plan, suggested, wanted
+from r1jax.plan.report import completed
 from r1jax.plan.table import main as print_table
 from r1jax.plan.topology import slice_of
 
@@ -46,10 +47,12 @@ def test_a_program_of_a_tiny_experiment_is_planned_and_kept(tmp_path, capsys):
 @needs_libtpu
 @pytest.mark.parametrize(("arguments", "said"), [
   (("--topology", "v5p-128"), ["--topology", "'v5p-128'", "v5p:AxBxC"]),
+  (("--topology", "v5e:2x2", "--length", "0"), ["--length", "0", "at least 1"]),
   (("--topology", "v5e:2x2", "--set", "mesh.tensor=3"), ["mesh", "there are 4"]),
   (("--topology", "v5e:2x2", "--program", "prefills", *CHUNKS), ["--program", "prefills", "accumulate 48"]),
-  (("--topology", "v5e:2x2"), ["compute.attention", "splash on rows of 48 slots"]),
-], ids=["slice", "mesh", "program", "kernel"])
+  (("--topology", "v5e:2x2", "--program", "accumulate", "--set", "compute.attention=splash"),
+   ["compute.attention", "splash on rows of 48 slots"]),
+], ids=["slice", "length", "mesh", "program", "kernel"])
 def test_bad_input_is_one_line(capsys, arguments, said):
   status, out, err = run(capsys, ZERO, "--smoke", *arguments)
   assert status == 2 and out == "" and err.count("\n") == 1 and all(part in err for part in said), err
@@ -97,7 +100,7 @@ def test_a_compiler_that_crashes_leaves_its_program_unknown(tmp_path, monkeypatc
 
 def made_up(program="accumulate", outcome=FITS, length=48, **facts):
   return {"stage": "r1_zero", "program": program, "length": length, "outcome": outcome, "why": "needs 9 of 8 GiB",
-          "seconds": 1.0, "devices": 4, "flops": 4e12, "ideal_flops": 2e12, "traffic": {"all": 8.2e9, "loops": 0},
+          "seconds": 1.0, "devices": 4, "memory": {}, "flops": 4e12, "ideal_flops": 2e12, "traffic": {"all": 8.2e9, "loops": 0},
           "collectives": [{"kind": "all-reduce", "bytes": 1e9, "times": 2, "loop": True},
                           {"kind": "all-gather", "bytes": 1e9, "times": 1, "loop": False}], **facts}
 
@@ -112,15 +115,26 @@ def test_a_step_is_the_sum_of_its_programs_as_often_as_they_run():
   experiment = load_experiment(ZERO)
   (stage,) = experiment.stages
   found, assumed = slice_of("v6e:2x4"), Assumptions(utilisation=0.5, price=3.0, mean_length=0.25)
-  said = [made_up("decode", length=4_096), made_up("accumulate", length=4_096), made_up("decode", length=2_048, flops=1e30)]
+  said = [completed(made_up(name, length=length, flops=flops), found)
+          for name, length, flops in (("decode", 4_096, 4e12), ("accumulate", 4_096, 4e12), ("decode", 2_048, 1e30))]
   step = step_of(stage, experiment, said, found, assumed)
   # 512 responses of 512 sampled tokens beside prompts of 512: over 512 slots in segments of 128.
   assert step["calls"] == {"decode": 4, "accumulate": 16}
-  each = max(bounds(said[0], found).values()) / 0.5
+  each = max(bounds(made_up(), found).values()) / 0.5
   assert step["step_seconds"] == pytest.approx(20 * each) and step["rollout"] == pytest.approx(0.2)
   assert step["chip_hours"] == pytest.approx(20 * each * 800 * 8 / 3600) and step["dollars"] == 3 * step["chip_hours"]
   assert step_of(stage, experiment, [{"stage": "r1_zero", "program": "decode", "length": 4_096, "outcome": UNKNOWN}], found,
                  assumed) is None, "nobody knows"
+
+
+def test_a_plan_ends_with_the_cost_of_its_steps(monkeypatch):
+  monkeypatch.setattr("r1jax.plan.plan.program_names", lambda job, limits: [
+    Job(ZERO, "v6e:2x4", stage="r1_zero", program=name, length=4_096) for name in ("decode", "accumulate")])
+  monkeypatch.setattr("r1jax.plan.plan.compile_program", lambda job, limits: made_up(job.program, length=job.length))
+  found = plan(Job(ZERO, "v6e:2x4"), Limits(), Assumptions(), lambda text: None, 1)
+  (step,) = found["steps"]
+  assert found["fits"] and step["seconds"].keys() == {"decode", "accumulate"} and step["dollars"] > 0
+  assert all(p["bounds_seconds"].keys() == {"compute", "hbm", "ici"} for p in found["programs"])
 
 
 def test_the_nearest_change_is_the_first_that_compiles(monkeypatch):

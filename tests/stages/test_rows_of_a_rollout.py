@@ -57,7 +57,7 @@ class Sampled:
 def sampled(tmp_path_factory):
   """A rollout of two updates by a random policy, whose padding is a word that it says all the time."""
   tokenizer = experiment_tokenizer(small.experiment)
-  tokenizer = dataclasses.replace(tokenizer, pad_id=tokenizer.encode("<think>")[0])
+  tokenizer = dataclasses.replace(tokenizer, pad_id=tokenizer.encode("6")[0])
   mesh, experiment = one_device(), dataclasses.replace(small.experiment, stages=(STAGE,))
   params = random_params(experiment.model, mesh)
   context = Context(experiment=experiment, run_dir=tmp_path_factory.mktemp("run"), mesh=mesh, tokenizer=tokenizer,
