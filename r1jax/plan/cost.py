@@ -124,9 +124,9 @@ def _(stage) -> int:
 
 
 def step_of(stage, experiment: Experiment, said: list[dict], found: Slice, assumed: Assumptions) -> dict | None:
-  """What a step of a stage takes, of the completed programs of its greatest length; None where one of them is not known or no program
-  has a count. seconds: by phase; rollout: its share; hours, dollars: chip-hours of the stage, None where the data decide how
-  many steps it has."""
+  """What a step of a stage takes, of the completed programs of its greatest length; None where one of them is not known or
+  no program has a count. seconds: by phase; rollout: its share; hours, dollars: chip-hours of the stage, None where the data
+  decide how many steps it has."""
   known = {}
   for one in sorted(said, key=lambda one: one["length"]):
     if one["stage"] == stage.name:
@@ -135,7 +135,8 @@ def step_of(stage, experiment: Experiment, said: list[dict], found: Slice, assum
            if name in known and times}
   if not often or any("bounds_seconds" not in known[name] for name in often):
     return None
-  seconds = {name: times * max(known[name]["bounds_seconds"].values()) / assumed.utilisation for name, times in often.items()}
+  seconds = {name: times * max(known[name]["bounds_seconds"].values()) / assumed.utilisation
+             for name, times in often.items()}
   total, number = sum(seconds.values()), steps(stage)
   hours = None if number is None else total * number * found.chips / 3600
   return {"stage": stage.name, "seconds": seconds, "step_seconds": total, "calls": often,

@@ -100,7 +100,8 @@ def test_a_compiler_that_crashes_leaves_its_program_unknown(tmp_path, monkeypatc
 
 def made_up(program="accumulate", outcome=FITS, length=48, **facts):
   return {"stage": "r1_zero", "program": program, "length": length, "outcome": outcome, "why": "needs 9 of 8 GiB",
-          "seconds": 1.0, "devices": 4, "memory": {}, "flops": 4e12, "ideal_flops": 2e12, "traffic": {"all": 8.2e9, "loops": 0},
+          "seconds": 1.0, "devices": 4, "memory": {}, "flops": 4e12, "ideal_flops": 2e12,
+          "traffic": {"all": 8.2e9, "loops": 0},
           "collectives": [{"kind": "all-reduce", "bytes": 1e9, "times": 2, "loop": True},
                           {"kind": "all-gather", "bytes": 1e9, "times": 1, "loop": False}], **facts}
 
