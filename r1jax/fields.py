@@ -20,12 +20,14 @@ from pydantic_core import core_schema
 
 from r1jax.errors import InputError
 
-Count = Annotated[int, Ge(1)]
-Natural = Annotated[int, Ge(0)]
+LARGEST = 2**31 - 1  # positions, tokens and steps are counted in int32 on the devices
+Count = Annotated[int, Ge(1), Le(LARGEST)]
+Natural = Annotated[int, Ge(0), Le(LARGEST)]
 Seed = Annotated[int, Ge(0), Le(2**63 - 1)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
+Workers = Annotated[int, Ge(1), Le(1_024)]  # processes
 OpenShare = Annotated[float, Gt(0), Lt(1)]
 Seconds = Annotated[float, Gt(0), Le(3_600)]
 # It becomes a folder's name, a metric's and a part of --set: no separators, no spaces, no leading dot or dash.
@@ -34,7 +36,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$",
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 _WORDS = {  # pydantic's name of an error -> what the user is told
   "greater_than_equal": "It must be at least {ge:g}", "greater_than": "It must be more than {gt:g}",
-  "less_than_equal": "It must be at most {le:g}", "less_than": "It must be less than {lt:g}",
+  "less_than_equal": "It must be at most {le:,.10g}", "less_than": "It must be less than {lt:g}",
   "literal_error": "Use {expected}", "finite_number": "It must be a finite number",
   "string_pattern_mismatch": "Use letters, digits, _ and - only", "string_too_long": "Use at most {max_length} characters",
   "too_short": "Give at least {min_length}",
@@ -92,7 +94,7 @@ def validated(annotation: Any, value: Any, where: str) -> Any:
 
 @functools.cache
 def _adapter(annotation: Any) -> TypeAdapter | None:
-  """What checks an annotation; None for one that nothing can be checked against (a protocol)."""
+  """What checks an annotation; None for one that nothing can be checked against."""
   try:
     return TypeAdapter(tuple[_by_instance(annotation)], config=_STRICT)  # a class by itself could not take _STRICT
   except PydanticUserError:
@@ -119,7 +121,8 @@ def _by_instance(annotation: Any) -> Any:
   if origin is tuple:
     return tuple[tuple(i if i is ... else _by_instance(i) for i in inner)]
   if isinstance(annotation, type) and origin is None and annotation not in _PLAIN:
-    return Any if getattr(annotation, "_is_protocol", False) else Annotated[Any, _Instance(annotation)]
+    unknown = getattr(annotation, "_is_protocol", False) and not getattr(annotation, "_is_runtime_protocol", False)
+    return Any if unknown else Annotated[Any, _Instance(annotation)]
   return annotation
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from r1jax.curation.endpoint import Endpoint
 from r1jax.curation.filters import repetition, words
@@ -34,6 +34,7 @@ class Comparison:
   number: int
 
 
+@runtime_checkable
 class PairJudge(Protocol):
   """Compares two answers."""
 
@@ -41,6 +42,7 @@ class PairJudge(Protocol):
     """Gives values of VERDICTS, in order."""
 
 
+@runtime_checkable
 class SafetyJudge(Protocol):
   """Labels responses by guidelines."""
 
@@ -48,6 +50,7 @@ class SafetyJudge(Protocol):
     """Gives, for (question, whole response), whether it is safe."""
 
 
+@runtime_checkable
 class AnswerJudge(Protocol):
   """A generative judge of correctness, which sees the reference answer (R1, V2, appendix B.3.3)."""
 

@@ -3,7 +3,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from r1jax.curation.endpoint import Endpoint
 from r1jax.data.questions import Question
@@ -14,6 +14,7 @@ from r1jax.verifiers.tags import THINK_CLOSE, THINK_OPEN
 Refine = Callable[[Sequence[tuple[Question, str]]], list[str | None]]
 
 
+@runtime_checkable
 class Refiner(Protocol):
   """A frozen dataclass that says how responses are refined."""
 

@@ -185,6 +185,8 @@ def named_tokenizer(name: str | os.PathLike[str] | Sequence[str]) -> Tokenizer:
   """The tokenizer that an experiment names: a hub folder or tokenizer.json; "bytes": one token a byte; several words: one
   token a word, the first being padding and the second the stop token. InputError as the three raise it."""
   if not isinstance(name, str | os.PathLike):
+    if len(name) < 2:
+      raise InputError("tokenizer", repr(tuple(name)), "Begin with two words: what pads, and what a response ends with.")
     pad, stop, *words = name
     return word_level_tokenizer(words, stop_tokens=(stop,), pad_token=pad)
   return byte_level_tokenizer() if name == "bytes" else load_tokenizer(name)

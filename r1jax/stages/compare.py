@@ -17,7 +17,7 @@ from r1jax.data.tokenizer import Tokenizer, stop_ids
 from r1jax.errors import InputError
 from r1jax.evaluation.accuracy import mean_score
 from r1jax.evaluation.measure import accuracy, conduct, share, table
-from r1jax.fields import Count, Name
+from r1jax.fields import Count, Name, Workers
 from r1jax.files import write_atomically
 from r1jax.rewards.language import BY_SCRIPT, language_reward
 from r1jax.rewards.rules import GENERAL, RuleRewards
@@ -38,7 +38,7 @@ class Benchmark:
 
   name: Name
   source: Source
-  questions: Annotated[int, Ge(2)]  # whose spread makes intervals
+  questions: Annotated[Count, Ge(2)]  # whose spread makes intervals
   samples: Count = 1
   sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)  # R1, V2, appendix D.1
 
@@ -64,7 +64,7 @@ class Compare:
   models: tuple[ModelReward, ...] = ()
   stop: tuple[str, ...] = ()
   decoding: Decoding = Decoding()
-  verifier_workers: Count = 1
+  verifier_workers: Workers = 1
   kind = REPORT
 
   def inputs(self) -> tuple[str, ...]:

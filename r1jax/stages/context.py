@@ -1,7 +1,7 @@
 """What a stage is run with, and what an experiment is."""
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import jax
 from annotated_types import MinLen
@@ -28,6 +28,7 @@ class Base:
   weights: str | None = None
 
 
+@runtime_checkable
 class Stage(Protocol):
   """One stage of an experiment: a frozen dataclass whose fields are its whole configuration.
 
@@ -109,7 +110,7 @@ class Experiment:
     check_fields(self)
     if self.weights == "":
       raise InputError("weights", "not given", "Name the folder of the model's weights: --set weights=DIR.")
-    if self.weights is None and self.tokenizer is None:
+    if self.weights is None and not self.tokenizer:
       raise InputError("tokenizer", "None, and no weights whose folder could hold it",
                        "Name a folder with tokenizer.json: --set tokenizer=DIR.")
     names = [stage.name for stage in self.stages]

@@ -18,7 +18,7 @@ from r1jax.data.prompts import Source, check_source, load_questions, read_all
 from r1jax.data.questions import Question
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import InputError
-from r1jax.fields import Count, Name, Seconds
+from r1jax.fields import Count, Name, Seconds, Workers
 from r1jax.rewards.rules import GENERAL, RuleRewards, Sample
 from r1jax.stages.context import DATA, Base, Context, Experiment
 from r1jax.stages.draws import Draws, about_rows, check_keys, connected
@@ -62,7 +62,7 @@ class Curate:
   per_question: Count | None = None
   evaluation: tuple[Source, ...] = ()
   others: Others | None = None
-  verifier_workers: Count = 1
+  verifier_workers: Workers = 1
   verifier_seconds: Seconds = 5.0
   kind = DATA
 

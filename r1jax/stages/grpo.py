@@ -33,7 +33,7 @@ from r1jax.data.prompts import (
 from r1jax.data.templates import R1_ZERO, Template
 from r1jax.data.tokenizer import Tokenizer, stop_ids
 from r1jax.errors import InputError
-from r1jax.fields import Count, Name, Natural, NonNegative, Positive, Seconds
+from r1jax.fields import Count, Name, Natural, NonNegative, Positive, Seconds, Workers
 from r1jax.losses.advantages import AdvantageKind, group_advantages
 from r1jax.losses.correction import SamplerCorrection, sampler_correction
 from r1jax.losses.grpo import KLEstimator
@@ -90,7 +90,7 @@ class GRPO:
   template: Template = R1_ZERO
   stop: tuple[str, ...] = ()  # texts of one token that end a response, beside the tokenizer's own stop tokens
   questions_per_step: Count = 32  # [N]
-  group_size: Annotated[int, Ge(2)] = 16  # [N]
+  group_size: Annotated[Count, Ge(2)] = 16  # [N]
   minibatches: Count = 16  # updates a rollout [N]
   max_length: Schedule = Schedule({0: 32_768, 8_200: 65_536})  # prompt and response together [N]
   max_prompt_length: Count = 1_024  # ours
@@ -112,7 +112,7 @@ class GRPO:
   ahead: bool = False  # sample the next rollout while this one trains: its policy is then one rollout old (ours)
   decoding: Decoding = Decoding()
   microbatch_tokens: Count = MICROBATCH_TOKENS  # slots of the rows whose gradients are computed at a time
-  verifier_workers: Count = 1  # (ours)
+  verifier_workers: Workers = 1  # (ours)
   verifier_seconds: Seconds = 5.0  # a check that takes longer is killed and counts as wrong (ours)
   checkpoint_every: Count = 1  # rollouts (ours)
   logged_samples: Natural = 2  # whole rollouts written to samples.jsonl each rollout (ours)

@@ -3,7 +3,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from r1jax.curation.datasets import Rows
 from r1jax.data.prompts import question_stream, sequence_ids
@@ -30,6 +30,7 @@ from r1jax.training.step import Step, init_state
 Sequences = Callable[[int], tuple[Any, int]]  # number -> (token ids, how many of the first are not trained on)
 
 
+@runtime_checkable
 class Documents(Protocol):
   """An endless, positional source of documents: a frozen dataclass."""
 
