@@ -87,9 +87,12 @@ def validated(annotation: Any, value: Any, where: str) -> Any:
   if adapter is None:
     return value
   try:
-    return adapter.validate_python((value,))[0]
+    found = adapter.validate_python((value,))[0]
   except ValidationError as error:
     raise InputError(where, f"{value!r:.200}", _remedy(annotation, error)) from None
+  if isinstance(found, float) and isinstance(value, int) and abs(value) > LARGEST:  # jax would take it for an int32
+    raise InputError(where, f"{value!r:.200}", f"Write it as a number with a decimal point: {found!r}.")
+  return found
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from pathlib import Path
 IMPORTED = multiprocessing.get_context("forkserver")
 IMPORTED.set_forkserver_preload([
   "r1jax.launch", "r1jax.experiment_file", "r1jax.stages.runner", "r1jax.stages.compare", "r1jax.stages.curate",
-  "r1jax.stages.general", "r1jax.stages.preferences", "r1jax.stages.reward_model", "r1jax.stages.sft"])
+  "r1jax.stages.general", "r1jax.stages.preferences", "r1jax.stages.reward_model", "r1jax.stages.sft", "tensorboardX"])
 
 
 class Command:

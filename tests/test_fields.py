@@ -49,7 +49,9 @@ def test_a_right_value_passes_as_it_is(annotation, value):
 @pytest.mark.parametrize(("annotation", "value", "remedy"), [
   (Count, 0, "at least 1"), (Count, "12", "a whole number"), (Count, True, "a whole number"), (Count, 2.0, "a whole number"),
   (Count | None, 0, "at least 1"), (Count | None, "x", "a whole number or None"), (Positive, 0, "more than 0"),
-  (float, math.nan, "finite"), (float, math.inf, "finite"), (float, True, "a number"), (bool, 1, "True or False"),
+  (float, math.nan, "finite"), (float, 2**70, "decimal point: 1.1805916207174113e+21"),
+  (Count, 2**31, "at most 2,147,483,647"),
+  (float, math.inf, "finite"), (float, True, "a number"), (bool, 1, "True or False"),
   (str, 3, "text"), (Colour, "red", "a Colour (RED, BLUE)"), (tuple[str, ...], ["a"], "a tuple"),
   (tuple[str, ...], "abc", "a tuple"),
   (tuple[tuple[str, float], ...], (("a", 1.0), ("b", math.inf)), "finite number, entry 1"),

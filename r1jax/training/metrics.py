@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Protocol
 
 import xxhash
-from tensorboardX import SummaryWriter
 
 from r1jax.run_dir import LOGS, RunDir, say
 
@@ -51,6 +50,8 @@ class RunLog:
         say(f"{RunDir(run_dir).log(name)}: the lines of stage {stage} are not those that were written")
     if watch is not None:
       watch.open(stage, steps, step or 0, left["metrics"], left["samples"])
+    from tensorboardX import SummaryWriter  # here, as it brings torch where that is installed: seconds for every command
+
     self._tensorboard = SummaryWriter(str(Path(run_dir) / "tensorboard" / stage), purge_step=0 if step is None else step + 1)
 
   def _append(self, name: str, record: dict) -> None:

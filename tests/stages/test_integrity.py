@@ -240,7 +240,9 @@ def test_a_stopped_run_says_so_in_one_line_and_goes_on_bit_for_bit(whole_by_comm
   assert results(run_dir) == results(whole_by_command)
 
 
-@pytest.mark.parametrize("limit", [2_000, 10_000, 16_000, 30_000], ids=["config", "sharding", "arrays", "questions"])
+@pytest.mark.parametrize("limit", [
+  2_000, pytest.param(10_000, marks=pytest.mark.slow), 16_000, pytest.param(30_000, marks=pytest.mark.slow)],
+  ids=["config", "sharding", "arrays", "questions"])
 def test_a_full_disk_is_one_line_and_nothing_is_lost(whole_by_command, tmp_path, limit):
   """A limit to the size of files stands in for it."""
   run_dir = tmp_path / "run"
