@@ -1,7 +1,7 @@
 """Every experiment file is checked and lowered, and bad input ends in one line. Smoke variants run in test_smoke.py.
 
 Lowering is from shapes alone: no weights, no data. Updates scan their layers, so that a 32B takes as long as a 1.5B; the
-sampler's programs are unrolled, and are lowered with four layers in every run of the tests, with all of them in slow ones.
+sampler's programs are unrolled, and are lowered with two layers in every run of the tests, with all of them in slow ones.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from r1jax.stages.reward_model import RewardModel
 from r1jax.stages.runner import claim_run_dir
 from r1jax.stages.sft import SFT
 
-LAYERS = 4
+LAYERS = 2
 ROOT = pathlib.Path(__file__).parent.parent
 DECLARED = FOLDER / "r1_zero_qwen2p5_math_1p5b.py"
 
@@ -93,8 +93,9 @@ def mesh_of_eight(experiment):
 
 
 def cut(model):
-  """The first layers of a model, of every kind that it has."""
-  return dataclasses.replace(model, num_layers=min(LAYERS, model.num_layers))
+  """Two layers of a model, of every kind that it has."""
+  moe = model.moe and dataclasses.replace(model.moe, first_dense=min(1, model.moe.first_dense))
+  return dataclasses.replace(model, num_layers=min(LAYERS, model.num_layers), moe=moe)
 
 
 @each_experiment
