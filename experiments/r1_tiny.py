@@ -7,13 +7,11 @@ student distilled from it beats the same student trained by RL alone.
 
     python -m r1jax run experiments/r1_tiny.py
 
-Hardware: two CPU cores, 2 GB of memory. Nothing is downloaded. Time: 55 minutes on cores shared with much other work; not
-timed on idle ones, where it was 18 minutes before the second RL stage was made longer.
-Expected, on test questions, on seeds 101, 102 and 104, on which every claim below holds (means;
-experiments/results/r1_tiny/seeds.md has each seed's; 103 and 105 are still to be run): pass@1 0.17 at the base, 0.98 after
-R1-Zero with 51% of the thoughts in one language, 0.94 with 100% after the cold start, 0.99 after RL stage 1; helpfulness by
-the true preference 0.48 there, 0.67 after SFT, 0.73 after RL stage 2; violations 0.50 to 0.02; the student 0.81 distilled,
-0.37 by RL alone.
+Hardware: two CPU cores, 2 GB of memory. Nothing is downloaded. Time: 17 minutes on one core by itself.
+Expected, on test questions, on seeds 101 to 105, on each of which every claim below holds (means;
+experiments/results/r1_tiny/seeds.md has each seed's): pass@1 0.18 at the base, 0.98 after R1-Zero with 48% of the thoughts
+in one language, 0.94 with 100% after the cold start, 0.98 after RL stage 1; helpfulness by the true preference 0.48 there,
+0.67 after SFT, 0.74 after RL stage 2; violations 0.53 to 0.02; the student 0.83 distilled, 0.39 by RL alone.
 
 The world: sums of three to six numbers, in English words or Chinese characters, in a corpus that mixes the two and
 whose steps in English are wrong more often (r1jax/data/bilingual.py), and requests for lists of things, some to be refused,
