@@ -6,7 +6,7 @@ is doubled in mid-run, accuracy jumps.
 
     python -m r1jax run experiments/r1_zero_tiny.py
 
-Hardware: two CPU cores, 2 GB of memory. Nothing is downloaded. Time: 8 to 10 minutes on one core, with another run beside it.
+Hardware: two CPU cores, 2 GB of memory. Nothing is downloaded. Time: 8 to 10 minutes on one core, beside another run.
 Expected, on test questions, on seeds 101 to 105: pass@1 from 0.14-0.15 to 0.98-1.00, mean response length from 11.1-12.2 to
 22.2 tokens; on held-out questions a jump from 0.47-0.62 to 0.94-1.00 in the twenty steps after the maximum length doubles.
 Summaries, curves and claims are in experiments/results/r1_zero_tiny.
