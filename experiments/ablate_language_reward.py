@@ -17,9 +17,14 @@ import dataclasses
 
 from r1_tiny import SMALL, base, evaluation, experiment, r1_zero, rl_1, smoke
 
+from r1jax.evaluation.claims import Claim
+
 with_reward = dataclasses.replace(r1_zero, name="with_reward", start="base", rewards=rl_1.rewards)
 experiment = dataclasses.replace(
-  experiment, name="ablate_language_reward", claims=(),
+  experiment, name="ablate_language_reward", claims=(
+    Claim("Without the reward the question's language is lost", "base sums/language", "r1_zero sums/language", apart=True),
+    Claim("with it, it is kept", "with_reward sums/language", 0.98),
+    Claim("and accuracy is about equal", "with_reward sums/pass_at_1", "r1_zero sums/pass_at_1", by=-0.05)),
   stages=(base, r1_zero, with_reward, dataclasses.replace(
     evaluation, policies=("base", "r1_zero", "with_reward"), models=(), benchmarks=evaluation.benchmarks[:1])))
 
