@@ -10,9 +10,9 @@ Both arms start from the base, whose thoughts are mixed: from a cold start, whic
 without the reward lost nothing (one-language share 1.000 with and without, measured once). The paper starts from a
 cold-started Distill-Qwen-7B and trains for longer.
 Hardware: two CPU cores, 2 GB of memory. Time: 3 minutes after r1_tiny, on one core.
-Expected, on test questions, means over seeds 101 to 105 with the range (experiments/results/ablate_language_reward): share of
-the question's language 0.87 (0.85 to 0.89) at the base, 0.65 (0.57 to 0.72) without the reward, 1.00 (1.00 to 1.00) with it;
-pass@1 0.978 (0.955 to 0.997) without, 0.979 (0.955 to 0.999) with.
+Expected, on test questions, means over seeds 101 to 105 with the range (experiments/results/ablate_language_reward): share
+of the question's language 0.87 (0.85 to 0.89) at the base, 0.65 (0.57 to 0.72) without the reward, 1.00 (1.00 to 1.00) with
+it; pass@1 0.978 (0.955 to 0.997) without, 0.979 (0.955 to 0.999) with.
 """
 import dataclasses
 
