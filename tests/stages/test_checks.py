@@ -37,7 +37,7 @@ def with_later(**changes):
 
 @pytest.mark.parametrize(("field", "text", "match"), [
   ("stages.r1_zero.verifier_seconds", "-1", "more than 0"),
-  ("stages.r1_zero.verifier_seconds", "1e9", "at most 3600"),
+  ("stages.r1_zero.verifier_seconds", "1e9", "at most 3,600"),
   ("stages.r1_zero.kl_coef", "-0.1", "at least 0"),
   ("stages.r1_zero.clip_low", "1e999", "finite"),
   ("stages.r1_zero.group_size", "1", "at least 2"),

@@ -49,6 +49,8 @@ class Made:
   def check(self, experiment):
     pass
 
+  check_mesh = check_data = run = check
+
 
 def stage(learns=RewardKind.PAIRWISE, **changes) -> RewardModel:
   settings = {"data": "made", "learns": learns, "reads": "summary", "optimizer": AdamW(lr=1e-2), "template": PROMPT,
