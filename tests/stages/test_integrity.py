@@ -104,7 +104,10 @@ def outcome_of_a_flip(whole: Path, run_dir: Path, rng: random.Random, capsys) ->
   except InputError as error:
     return f"refused: {error}"
   said = capsys.readouterr().err
-  same = results(run_dir) == results(whole)
+  try:
+    same = results(run_dir) == results(whole)
+  except ValueError:  # a line of the log of a finished stage is no JSON any more
+    same = False
   assert same or "are not those that were written" in said or "damaged lines" in said, f"{file}: silent"
   assert named or same, f"{file}: not named by check"
   return said or str(named)
