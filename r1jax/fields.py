@@ -27,6 +27,7 @@ Seed = Annotated[int, Ge(0), Le(2**63 - 1)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
+PartialShare = Annotated[float, Ge(0), Lt(1)]  # where the rest is drawn from
 Workers = Annotated[int, Ge(1), Le(1_024)]  # processes
 OpenShare = Annotated[float, Gt(0), Lt(1)]
 Seconds = Annotated[float, Gt(0), Le(3_600)]

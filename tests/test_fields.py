@@ -13,7 +13,7 @@ from mutations import mutated
 from r1jax.config import Schedule
 from r1jax.errors import InputError
 from r1jax.experiment_file import load_experiment
-from r1jax.fields import Count, Name, Positive, Seed, check_fields, validated
+from r1jax.fields import Count, Name, PartialShare, Positive, Seed, check_fields, validated
 from r1jax.stages.runner import check_run
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -59,7 +59,7 @@ def test_a_right_value_passes_as_it_is(annotation, value):
   (Inner, 3, "It must be Inner"), (Inner, {"size": 1}, "It must be Inner"), (Schedule, 24, "a schedule such as {0: 1024"),
   (Annotated[tuple[Inner, ...], MinLen(1)], (Inner(), 3), "Entry 1 must be Inner"),
   (Annotated[tuple[str, ...], MinLen(1)], (), "at least 1"), (Annotated[int, Ge(2)], 1, "at least 2"),
-  (Seed, 10**20, "at most")])
+  (PartialShare, 1, "less than 1"), (Seed, 10**20, "at most")])
 def test_a_wrong_value_is_refused_with_what_would_be_right(annotation, value, remedy):
   with pytest.raises(InputError) as error:
     validated(annotation, value, "stages.a.field")

@@ -15,7 +15,7 @@ import random
 
 from r1jax.data.questions import TRAIN, Question, split_of
 from r1jax.errors import InputError
-from r1jax.fields import Count, Share, check_fields
+from r1jax.fields import Count, PartialShare, Share, check_fields
 
 THINK = ("<think>", "</think>")
 ANSWER = ("<answer>", "</answer>")
@@ -47,7 +47,7 @@ class ArithmeticSpec:
   most_terms: Count = 6
   largest_term: Count = 9
   largest_total: Count = 20
-  held_out: Share = 0.1
+  held_out: PartialShare = 0.1
   guess: Share = 0.62
   worked: Share = 0.27
   checked: Share = 0.11

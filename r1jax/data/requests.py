@@ -12,7 +12,7 @@ import random
 from r1jax.data.arithmetic import ANSWER, THINK
 from r1jax.data.questions import TRAIN, Question, split_of
 from r1jax.errors import InputError
-from r1jax.fields import Share, check_fields
+from r1jax.fields import PartialShare, Share, check_fields
 
 LANGUAGES = ("en", "zh")
 HELPFUL, SAFETY = "helpful", "safety"  # kinds of questions
@@ -77,7 +77,7 @@ class Answers:
 
   quality: Quality = Quality()
   seed: int = 0
-  held_out: float = 0.1
+  held_out: PartialShare = 0.1
 
   def document(self, index: int) -> tuple[str, str]:
     """(request, response) number `index`; the request is never a held-out one."""
