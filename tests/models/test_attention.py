@@ -22,7 +22,8 @@ def plain(q, k, v, positions, segments):
 
 
 @pytest.mark.parametrize(("length", "chunk"), [
-  (40, 48), (160, 48), (250, 64), (600, 48), pytest.param(1_100, 256, marks=pytest.mark.slow)])
+  (40, 48), (160, 48), (250, 64), (600, 48), pytest.param(300, 48, marks=pytest.mark.slow),
+  pytest.param(1_100, 256, marks=pytest.mark.slow)])
 def test_values_and_gradients_are_those_of_a_softmax_over_all_keys(length, chunk):
   rng, mesh = np.random.default_rng(length), one_device()
   shape = (2, length, 4, 8)
