@@ -141,9 +141,10 @@ def plain_kind(annotation: Any) -> Any:
 
 def _remedy(annotation: Any, error: ValidationError) -> str:
   """What would be right: the first constraint that failed of a kind that fitted, or all kinds that are allowed."""
-  inside = [e for e in error.errors() if e["type"] == "is_instance_of" and len(e["loc"]) > 1]
-  if inside:
-    return f"Entry {inside[0]['loc'][-1]} must be {inside[0]['ctx']['class']}."
+  inside = [(e["loc"][-1], e["ctx"]["class"]) for e in error.errors() if e["type"] == "is_instance_of" and len(e["loc"]) > 1]
+  for entry, kind in inside:
+    if isinstance(entry, int):  # not the name of an alternative
+      return f"Entry {entry} must be {kind}."
   wrong_kind = ("is_instance_of", "none_required")
   failed = [e for e in error.errors() if not e["type"].endswith("_type") and e["type"] not in wrong_kind]
   if failed:

@@ -56,7 +56,8 @@ def test_a_right_value_passes_as_it_is(annotation, value):
   (tuple[str, ...], "abc", "a tuple"),
   (tuple[tuple[str, float], ...], (("a", 1.0), ("b", math.inf)), "finite number, entry 1"),
   (Literal["a", "b"], "c", "Use 'a' or 'b'"), (Name, "../evil", "letters"), (Name, "a/b", "letters"), (Name, "", "letters"),
-  (Inner, 3, "It must be Inner"), (Inner, {"size": 1}, "It must be Inner"), (Schedule, 24, "a schedule such as {0: 1024"),
+  (Inner, 3, "It must be Inner"), (Inner | Outer, 3, "It must be Inner or Outer"),
+  (Inner, {"size": 1}, "It must be Inner"), (Schedule, 24, "a schedule such as {0: 1024"),
   (Annotated[tuple[Inner, ...], MinLen(1)], (Inner(), 3), "Entry 1 must be Inner"),
   (Annotated[tuple[str, ...], MinLen(1)], (), "at least 1"), (Annotated[int, Ge(2)], 1, "at least 2"),
   (PartialShare, 1, "less than 1"), (Seed, 10**20, "at most")])
