@@ -85,6 +85,17 @@ def test_without_samples_a_fall_of_language_is_not_confused_with_texts_without_w
   assert [a.rule for a in alerts(stage_log(log, []))] == ["language"]
 
 
+@pytest.mark.parametrize(("points", "told"), [([0.4], []), ([2.4], []), ([2.4, 0.05, 2.4], []), ([0.3, 0.4], [101]),
+                                              ([0.3, 0.24], []), ([0.2, 3.0], []), ([6.0], [100])], ids=str)
+def test_one_step_of_a_high_kl_is_a_rare_token_and_two_are_a_jump(points, told):
+  log, _ = logs.healthy(0, kind="flat")
+  log["policy/kl"] = np.full(len(log["step"]), 0.05)
+  log["policy/kl"][log["step"].searchsorted(100):][:len(points)] = points
+  found = alerts(stage_log(log, []))
+  assert [(a.rule, a.step) for a in found] == [("outlier", step) for step in told]
+  assert all("0.05 at most" in a.message for a in found)
+
+
 def test_a_stage_without_the_metrics_has_no_alerts():
   assert alerts(StageLog("sft", {})) == []
   empty = np.array([1, 2, 3]), np.full(3, np.nan)
