@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from r1jax.models.config import ModelConfig
 from r1jax.models.flops import flops, matmul_params
@@ -16,8 +17,15 @@ def counted(jaxpr: Any, steps: int = 1) -> int:
 
   A scan counts its length, what a shard_map holds counts for every device, a kernel what its cost estimate says or its grid
   repeats, the dearest branch of a condition, and a loop that the data end `steps` times (in a kernel once: paged decoding
-  counts one block of the cache for each sequence).
+  counts one block of the cache for each sequence). What no result needs does not count: the compiler drops it, and a
+  backward pass under jax.checkpoint begins with much of it.
   """
+  jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+  needed, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+  return _flops(needed, steps)
+
+
+def _flops(jaxpr: Any, steps: int) -> int:
   return sum(_of_equation(equation, steps) for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns)
 
 
@@ -31,7 +39,7 @@ def _of_equation(equation, steps: int) -> int:
     return _ragged(equation)
   if name == "pallas_call":
     return _kernel(params)
-  inner = [counted(jaxpr, steps) for value in params.values() for jaxpr in _jaxprs(value)]
+  inner = [_flops(jaxpr, steps) for value in params.values() for jaxpr in _jaxprs(value)]
   if name == "cond":
     return max(inner, default=0)
   times = {"scan": params.get("length"), "while": steps, "shard_map": getattr(params.get("mesh"), "size", 1)}
@@ -44,7 +52,7 @@ def _kernel(params: dict) -> int:
   if params.get("cost_estimate") is not None:
     return params["cost_estimate"].flops
   grid = params["grid_mapping"].grid
-  each = math.prod(grid) * counted(params["jaxpr"])
+  each = math.prod(grid) * _flops(params["jaxpr"], 1)
   n = grid[-1] if grid else 1
   return each * (n + 1) // (2 * n) if (params.get("name") or "").startswith("splash") else each
 
