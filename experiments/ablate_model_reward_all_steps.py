@@ -21,6 +21,7 @@ import dataclasses
 from r1_tiny import SMALL, evaluation, experiment, r1_zero, rl_2, smoke
 
 from r1jax.config import Schedule
+from r1jax.evaluation.claims import Claim
 
 # At the rate of R1-Zero, twice that of r1_tiny's second RL stage, so that 170 steps are enough for the figure.
 last = dataclasses.replace(rl_2, name="last_steps", optimizer=r1_zero.optimizer, steps=170,
@@ -30,7 +31,12 @@ early = dataclasses.replace(last, name="all_steps_40", steps=40,
                             general=dataclasses.replace(rl_2.general, share=Schedule({0: 0.5})))
 whole = dataclasses.replace(early, name="all_steps_170", start="all_steps_40", steps=130)
 experiment = dataclasses.replace(
-  experiment, name="ablate_model_reward_all_steps", claims=(),
+  experiment, name="ablate_model_reward_all_steps", claims=(
+    Claim("The longer it trains on it, the higher a reward model's score", "all_steps_170 helpful/model_score",
+          "all_steps_40 helpful/model_score", apart=True),
+    Claim("while the true preference falls", "all_steps_40 helpful/helpfulness", "all_steps_170 helpful/helpfulness"),
+    Claim("and reward models in the last 40 steps alone leave more of it", "last_steps helpful/helpfulness",
+          "all_steps_170 helpful/helpfulness")),
   stages=(*experiment.stages[:experiment.stages.index(rl_2)], last, early, whole, dataclasses.replace(
     evaluation, policies=("sft", "last_steps", "all_steps_40", "all_steps_170"))))
 
