@@ -15,7 +15,7 @@ from r1jax.training.metrics import RunLog, read_metrics
 from . import logs
 from .test_alerts import HEALTHY, PLANTED, ROOT, WITHIN
 
-# Logs with a line for each step or two, which the rules go through 130 to 400 times; test_alerts.py has all logs in every run.
+# Logs with a line for every step or two, which the rules go through 130 to 400 times; test_alerts.py always has all logs.
 LONG = {case[:2] for case in (*PLANTED, *HEALTHY) if case[2] < 16} - {("hacking", 0), ("outlier", 0), ("learning", 1)}
 REAL = sorted((ROOT / "experiments" / "results").rglob("metrics.jsonl"))
 
