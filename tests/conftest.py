@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -9,7 +11,17 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before the import, so that no accelerator
 
 import jax
 
-# By config, not by XLA_FLAGS or another variable: commands that tests start must not inherit it.
+# Programs of tests are small and many: a fifth of the time to compile them is worth more than their speed. Here and in the
+# commands that tests start, but for notebooks, which are compiled as users compile them. An XLA that does not know a flag
+# aborts, so that it is asked first.
+QUICK_COMPILES = ("--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+                  "--xla_cpu_use_fusion_emitters=false")
+if "XLA_FLAGS" not in os.environ:
+  known = subprocess.run([sys.executable, "-c", "import jax; jax.devices()"], capture_output=True,
+                         env={**os.environ, "XLA_FLAGS": QUICK_COMPILES})
+  os.environ["XLA_FLAGS"] = QUICK_COMPILES if known.returncode == 0 else ""
+
+# By config, not by a variable: commands that tests start must not inherit it.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -109,7 +109,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_runs(name, folder):
+def test_a_notebook_runs(name, folder, monkeypatch):
+  monkeypatch.delenv("XLA_FLAGS")
   notebook = committed(name)
   for cell in notebook.cells:
     if cell.cell_type == "code":
