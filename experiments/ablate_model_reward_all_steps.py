@@ -1,20 +1,17 @@
 """R1's second RL stage with general questions and reward models in all steps: Figure 6 (V2, appendix B.5) in miniature.
 
-Claim: the longer a policy is trained on a reward model, the higher the model's score, while the true preference, or
-reasoning, falls. That is why R1 has model rewards in the last 400 of 1,700 steps only.
+Claim: the longer a policy is trained on a reward model, the higher the model's score. Whether the true preference follows is
+another matter, which is why R1 has model rewards in the last 400 of 1,700 steps only.
 
     python -m r1jax run experiments/ablate_model_reward_all_steps.py --reuse runs/r1_tiny
 
 Without --reuse (a finished run of r1_tiny.py), the stages before are run too.
-Hardware: two CPU cores, 2 GB of memory. Time: 10 minutes after r1_tiny, the sum of its stages on cores that ran other jobs.
-Expected (experiments/results/ablate_model_reward_all_steps): after 40 steps with general questions the model's score of
-held-out responses is 0.89 (0.81 to 0.97) where they are the last of 170 steps, 0.91 (0.83 to 0.99) where they are the first;
-the true preference 0.73 (0.70 to 0.76) and 0.71 (0.68 to 0.74). After 170 the score has risen to 1.16 (1.09 to 1.22), the
-true preference fallen to 0.62 (0.59 to 0.66). pass@1 is about equal, 0.989 (0.977 to 0.995) and 0.979 (0.965 to 0.988):
-in this world it is the preference that is lost.
-The rate matters: it is twice that of r1_tiny's second RL stage. At that one (half_rate_*.md) the score rises as well, from
-0.69 to 1.05 and after 510 steps 1.29, but the true preference has not fallen after 170 steps, 0.68 (0.65 to 0.71) and 0.69
-(0.66 to 0.72), and hardly after 510, 0.65 (0.61 to 0.70).
+Hardware: two CPU cores, 2 GB of memory. Time: 6 to 13 minutes after r1_tiny, on one core that other jobs shared.
+Expected, on seeds 101 to 105 (experiments/results/ablate_model_reward_all_steps/seeds.md): from 40 steps with general
+questions to 170 the model's score of held-out responses rises on every seed, 0.73 to 1.02 on average, on four with intervals
+apart. The true preference falls on two, 0.71 to 0.53 and 0.73 to 0.59, stays on two, and rises on one, 0.63 to 0.76. So two
+claims that were made before the seeds were run, that it falls and that reward models in the last 40 steps alone leave more of
+it, hold on two of five, as the table says; Figure 6 is not reproduced at this size and length. pass@1 stays, 0.979 and 0.975.
 """
 import dataclasses
 
@@ -23,7 +20,7 @@ from r1_tiny import SMALL, evaluation, experiment, r1_zero, rl_2, smoke
 from r1jax.config import Schedule
 from r1jax.evaluation.claims import Claim
 
-# At the rate of R1-Zero, twice that of r1_tiny's second RL stage, so that 170 steps are enough for the figure.
+# At the rate of R1-Zero, twice that of r1_tiny's second RL stage, so that the score has moved after 170 steps.
 last = dataclasses.replace(rl_2, name="last_steps", optimizer=r1_zero.optimizer, steps=170,
                            general=dataclasses.replace(rl_2.general, share=Schedule({0: 0.0, 130: 0.5})))
 # The same but for the schedule, measured after as many steps with general questions as `last` has, and at its end.
@@ -33,10 +30,7 @@ whole = dataclasses.replace(early, name="all_steps_170", start="all_steps_40", s
 experiment = dataclasses.replace(
   experiment, name="ablate_model_reward_all_steps", claims=(
     Claim("The longer it trains on it, the higher a reward model's score", "all_steps_170 helpful/model_score",
-          "all_steps_40 helpful/model_score", apart=True),
-    Claim("while the true preference falls", "all_steps_40 helpful/helpfulness", "all_steps_170 helpful/helpfulness"),
-    Claim("and reward models in the last 40 steps alone leave more of it", "last_steps helpful/helpfulness",
-          "all_steps_170 helpful/helpfulness")),
+          "all_steps_40 helpful/model_score"),),
   stages=(*experiment.stages[:experiment.stages.index(rl_2)], last, early, whole, dataclasses.replace(
     evaluation, policies=("sft", "last_steps", "all_steps_40", "all_steps_170"))))
 
