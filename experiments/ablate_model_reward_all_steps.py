@@ -9,9 +9,9 @@ Without --reuse (a finished run of r1_tiny.py), the stages before are run too.
 Hardware: two CPU cores, 2 GB of memory. Time: 6 to 13 minutes after r1_tiny, on one core that other jobs shared.
 Expected, on seeds 101 to 105 (experiments/results/ablate_model_reward_all_steps/seeds.md): from 40 steps with general
 questions to 170 the model's score of held-out responses rises on every seed, 0.73 to 1.02 on average, on four with intervals
-apart. The true preference falls on two, 0.71 to 0.53 and 0.73 to 0.59, stays on two, and rises on one, 0.63 to 0.76. So two
-claims that were made before the seeds were run, that it falls and that reward models in the last 40 steps alone leave more of
-it, hold on two of five, as the table says; Figure 6 is not reproduced at this size and length. pass@1 stays, 0.979 and 0.975.
+apart. The true preference falls on two (0.71 to 0.53, 0.73 to 0.59), stays on two, rises on one (0.63 to 0.76). So two
+claims that were made before these seeds were run, that it falls and that reward models in the last 40 steps leave more of
+it, hold on two of five (see the table): Figure 6 is not reproduced at this size and length. pass@1 stays: 0.979, 0.975.
 """
 import dataclasses
 
