@@ -18,7 +18,7 @@ ALIKE = {
                   "distill:qwen1p5b"),
   **dict.fromkeys(("r1_qwen2p5_32b", "r1_zero_qwen2p5_math_1p5b", "r1_zero_qwen2p5_7b", "r1_zero_qwen2p5_32b"),
                   "r1_deepseek_v3"),
-  **dict.fromkeys(("r1_smollm2", "r1_zero_smollm2"), "r1_tiny"), "r1_zero_quick": "r1_zero_tiny",
+  **dict.fromkeys(("r1_smollm2", "r1_zero_smollm2", "r1_zero_tiny", "r1_zero_quick"), "r1_tiny"),  # quick: notebooks run it
   **dict.fromkeys(("ablate_language_reward", "ablate_model_reward_all_steps", "ablate_clip", "ablate_group_size",
                    "ablate_reference", "ablate_length_normalisation"), "r1_tiny")}
 ODD_SLOTS = 33  # never halved, so that one decode program is compiled instead of several
