@@ -14,6 +14,15 @@ class Collected:
     signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture
+def interruptible():
+  """A process that Ctrl-C reaches: what a shell starts in the background ignores it."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_that_a_callback_swallows_ends_the_run_at_its_next_step():
   ending = Ending()
@@ -24,6 +33,7 @@ def test_an_interrupt_that_a_callback_swallows_ends_the_run_at_its_next_step():
       ending.check()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_at_once_and_sigterm_where_nothing_can_be_saved():
   ending = Ending()
   with ending.on_signals():
