@@ -6,10 +6,10 @@ Claim: a clip of 0.2 costs no accuracy at this size. The paper warns that a low 
 
 Without --reuse (a finished run of r1_tiny.py), its base is trained too.
 Hardware: two CPU cores, 2 GB of memory. Time: 6 minutes after the base on one core (seed 101).
-Expected, on seeds 101 to 105 (experiments/results/ablate_clip/seeds.md; the question was open before they were run, the claim
-and its margin were set after): pass@1 0.978 (0.951 to 0.998) with the clip of 10, which never acts, and 0.980 (0.957 to 0.998)
-with that of 0.2, which cuts 1.2% of the tokens below and 0.2% above. Lengths are equal; the share of the question's language
-is 0.66 and 0.64.
+Expected, on seeds 101 to 105 (experiments/results/ablate_clip/seeds.md; the question was open before they were run, and the
+claim and its margin were set after): pass@1 0.978 (0.951 to 0.998) with the clip of 10, which never acts, and 0.980 (0.957
+to 0.998) with that of 0.2, which cuts 1.2% of the tokens below and 0.2% above. Lengths are equal; the share of the
+question's language is 0.66 and 0.64.
 """
 import dataclasses
 

@@ -1,12 +1,14 @@
 """Group size: as many samples a step from fewer or more questions.
 
-Claim: none yet. The question: of 128 samples a step, is it better to have many questions or many samples of each? The paper
+Claim: none. The question: of 128 samples a step, is it better to have many questions or many samples of each? The paper
 has 32 x 16.
 
     python -m r1jax run experiments/ablate_group_size.py --reuse runs/r1_tiny
 
 Without --reuse (a finished run of r1_tiny.py), its base is trained too. Hardware: two CPU cores, 2 GB of memory.
-Time and Expected: not known; it has not been run on five seeds yet.
+Time: 4 minutes after r1_tiny on one core. Expected, on seeds 101 to 105 (experiments/results/ablate_group_size/seeds.md):
+pass@1 0.979 (0.953 to 0.999) with 64 questions x 2 samples, 0.977 (0.956 to 0.996) with 16 x 8, 0.959 (0.915 to 0.996) with
+4 x 32: many questions are no worse, and 4 the worst on four seeds of five.
 """
 import dataclasses
 
