@@ -19,7 +19,7 @@ from r1jax.plan.shapes import array
 from r1jax.sampling import generate
 from r1jax.sampling.choice import Sampling
 from r1jax.sampling.sampler import Decoding
-from r1jax.sampling.slots import bucket
+from r1jax.sampling.slots import bucket, row_length
 from r1jax.sharding import DATA, batch_parts
 
 STATIC = ("config", "dtype", "tensor", "int8")
@@ -74,11 +74,9 @@ class Sampled:
 
   def cache_lengths(self) -> list[int]:
     """Slots of a sequence's row, from the first to the longest, as DenseSlots lets it grow."""
-    most = max(self.length + self.decoding.segment, self.prefill_shape(self.length)[1])
-    sizes = [0]
-    while sizes[-1] < most:
-      size = bucket(sizes[-1] + 1)
-      sizes.append(most if 4 * most <= 5 * size else size)
+    most, sizes = self.length + self.decoding.segment, [0]
+    while sizes[-1] < max(most, self.prefill_shape(self.max_prompt_length)[1]):
+      sizes.append(row_length(sizes[-1] + 1, most))
     return sizes[1:]
 
   def layers(self, rows: int, slots: int, kernel: bool = False) -> tuple:

@@ -171,7 +171,7 @@ class Session:
     self.sequences: list[_Sequence | None] = [None] * rows
     kind = (self.config, self.mesh, sampler.compute.dtype, self.decoding.int8_cache, rows)
     if self.decoding.cache_tokens is None:
-      self.slots = DenseSlots(*kind, most=max(longest + self.decoding.segment, self._prefill_shape(longest)[2]))
+      self.slots = DenseSlots(*kind, most=longest + self.decoding.segment)
     else:
       pages = self.decoding.cache_tokens // self.decoding.page // self.devices * self.devices
       self.slots = PagedSlots(*kind, pages=pages, page=self.decoding.page,

@@ -28,6 +28,13 @@ def bucket(size: int, smallest: int = 256) -> int:
   return power
 
 
+def row_length(needed: int, most: int) -> int:
+  """Slots of a row that has to hold `needed`: a bucket, or the most at once where it is little more, for decoding is
+  compiled for each length."""
+  size = bucket(needed)
+  return most if needed <= most and 4 * most <= 5 * size else size
+
+
 @dataclass
 class Prefilled:
   """Prompts with their keys and values: layers of a dense cache of Q rows. rows: cached prefix -> its row."""
@@ -38,7 +45,8 @@ class Prefilled:
 
 @dataclass
 class DenseSlots:
-  """A row of slots for each of `rows` sequences, as long as a bucket of the longest, and `most` at most."""
+  """A row of slots for each of `rows` sequences, as long as a bucket of the longest. most: slots of the longest sequence
+  that will come, and of a segment; rows are longer only if a store of prompts is."""
 
   config: ModelConfig
   mesh: Any
@@ -63,16 +71,11 @@ class DenseSlots:
 
   def _make_room(self, needed: int) -> None:
     if not self.layers:
-      self.slots = self._length(needed)
+      self.slots = row_length(needed, self.most)
       self.layers = generate.empty_cache(config=self.config, slots=(self.rows, self.slots), dtype=self.dtype, int8=self.int8)
     while self.slots < needed:  # from bucket to bucket, so that few programs are compiled
-      self.slots = self._length(self.slots + 1)
+      self.slots = row_length(self.slots + 1, self.most)
       self.layers = generate.lengthen(self.layers, slots=self.slots)
-
-  def _length(self, needed: int) -> int:
-    """A bucket, or the most at once where it is little more: decoding is compiled for each length."""
-    size = bucket(needed)
-    return self.most if 4 * self.most <= 5 * size else size
 
   def admit(self, prefilled: Callable[[Prefix], Prefilled]) -> None:
     """Copies the prefilled prompts of newly assigned sequences to the beginning of their rows."""
