@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from r1jax.config import Schedule
 from r1jax.data.tokenizer import Tokenizer
+from r1jax.ending import Ending
 from r1jax.errors import InputError
 from r1jax.evaluation.claims import Claim
 from r1jax.fields import Name, Seed, check_fields
@@ -17,7 +18,6 @@ from r1jax.models.params import shardings
 from r1jax.models.transformer import check_rows
 from r1jax.reports.watch import Watch
 from r1jax.sharding import ROLLOUT_RULES, TRAIN_RULES, MeshShape
-from r1jax.stages.ending import Ending
 
 
 @dataclass(frozen=True)

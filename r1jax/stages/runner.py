@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from r1jax.config import config_hash, differences, to_json
 from r1jax.data.tokenizer import Tokenizer, named_tokenizer
+from r1jax.ending import Ending
 from r1jax.errors import InputError, WatchdogStop
 from r1jax.models.huggingface import check_weights, config_from_folder, load
 from r1jax.models.params import init_params, num_params
@@ -22,7 +23,6 @@ from r1jax.reports.watchdogs import Watchdogs
 from r1jax.run_dir import RunDir, say
 from r1jax.sharding import make_mesh
 from r1jax.stages.context import POLICY, REWARD_MODEL, Base, Context, Experiment, with_tokens
-from r1jax.stages.ending import Ending
 from r1jax.stages.reuse import stage_hash, take_over
 from r1jax.stages.rollout import policy_params
 from r1jax.training.checkpoint import finite

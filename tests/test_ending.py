@@ -3,8 +3,8 @@ import signal
 
 import pytest
 
+from r1jax.ending import Ending
 from r1jax.errors import Terminated
-from r1jax.stages.ending import Ending
 
 
 class Collected:
