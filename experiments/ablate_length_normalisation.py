@@ -5,9 +5,9 @@ Claim: weighting every token alike costs no accuracy at this size. (Written afte
     python -m r1jax run experiments/ablate_length_normalisation.py --reuse runs/r1_tiny
 
 Without --reuse (a finished run of r1_tiny.py), its base is trained too. Hardware: two CPU cores, 2 GB of memory.
-Time: a minute on one core with AVX-512, after the base and R1-Zero. Expected, on test questions, on seeds 101 to 105 (means;
-experiments/results/ablate_length_normalisation/seeds.md): pass@1 0.977 by response and 0.978 by token, 20.96 and 20.95 tokens:
-answers here have one length that works, and neither makes them longer or shorter.
+Time: a minute on one core with AVX-512, after the base and R1-Zero. Expected, on test questions, on seeds 101 to 105
+(means; experiments/results/ablate_length_normalisation/seeds.md): pass@1 0.977 by response and 0.978 by token, 20.96 and
+20.95 tokens: answers here have one length that works, and neither makes them longer or shorter.
 """
 import dataclasses
 
