@@ -20,7 +20,7 @@ from r1jax.training.pack import rows_for
 
 PAPER = {"R1-Zero": 101_000, "SFT data": 5_000, "R1": 41_000}  # H800-hours, at $2: $294K (R1, Nature)
 PAPER_PRICE = 2.0
-ROLLOUT = ("rollout_weights", "prefill", "admit", "decode", "lengthen_cache", "halve_slots")
+ROLLOUT = ("rollout_weights", "prefill", "admit", "decode", "lengthen_layer", "halve_layer")
 # What goes over the links for each byte of the whole array: an all-reduce is a reduce-scatter and an all-gather.
 ON_LINKS = {"all-reduce": 2.0}
 
@@ -64,11 +64,12 @@ def _parts(mesh: MeshShape, devices: int) -> int:
   return math.prod(sizes[axis] for axis in BATCH)
 
 
-def _sampling(decoding, prompts: float, responses: float, prompt: int, sampled: float) -> dict[str, float]:
+def _sampling(decoding, layers: int, prompts: float, responses: float, prompt: int, sampled: float) -> dict[str, float]:
   """Of a rollout."""
   fills = prompts / decoding.prefill_rows
   return {"rollout_weights": 1, "prefill": fills * -(-prompt // min(prompt, decoding.prefill_chunk)), "admit": fills,
-          "decode": responses * sampled / decoding.slots / decoding.segment, "lengthen_cache": 1, "halve_slots": 3}
+          "decode": responses * sampled / decoding.slots / decoding.segment, "lengthen_layer": layers,
+          "halve_layer": 3 * layers}
 
 
 @calls.register
@@ -78,8 +79,8 @@ def _(stage: GRPO, experiment: Experiment, devices: int, assumed: Assumptions) -
   sampled = max(1.0, mean - stage.max_prompt_length)
   responses = stage.questions_per_step * stage.group_size
   rows = responses * mean / length / rows_for(stage.microbatch_tokens, length, _parts(experiment.mesh, devices))
-  rollout = _sampling(stage.decoding, stage.questions_per_step * stage.minibatches, responses * stage.minibatches,
-                      stage.max_prompt_length, sampled)
+  rollout = _sampling(stage.decoding, experiment.model.num_layers, stage.questions_per_step * stage.minibatches,
+                      responses * stage.minibatches, stage.max_prompt_length, sampled)
   found = {name: times / stage.minibatches for name, times in rollout.items()}
   measured = stage.held_out.questions * stage.held_out.samples * sampled / stage.decoding.slots / stage.decoding.segment
   share = max(stage.general.share.values()) if stage.general else 0.0
@@ -107,7 +108,8 @@ def _(stage: RewardModel, experiment: Experiment, devices: int, assumed: Assumpt
 def _(stage, experiment: Experiment, devices: int, assumed: Assumptions) -> dict[str, float]:
   draws: Draws = stage.draws
   sampled = max(1.0, assumed.mean_length * draws.max_length - draws.max_prompt_length)
-  return _sampling(draws.decoding, draws.count, draws.count * draws.samples, draws.max_prompt_length, sampled)
+  return _sampling(draws.decoding, experiment.model.num_layers, draws.count, draws.count * draws.samples,
+                   draws.max_prompt_length, sampled)
 
 
 @steps.register(GRPO)

@@ -86,7 +86,7 @@ def suggested(job: Job, limits: Limits, slices: Iterator[str], tell: Callable[[s
     one = replace(job, topology=name, settings=(*job.settings, "mesh.fsdp=-1"))
     try:
       _, jobs = wanted(one, load_experiment(one.experiment, one.smoke, one.settings), limits)
-      dearest = [x for x in jobs if x.program in ("decode", "accumulate", "apply", "lengthen_cache")]
+      dearest = [x for x in jobs if x.program in ("decode", "accumulate", "apply", "lengthen_layer")]
     except InputError as error:
       tell(f"{name}: {error}")
       continue

@@ -109,7 +109,7 @@ def findings(plan: dict) -> list[str]:
     if p.get("weight_gathers"):
       size = sum(c["bytes"] * c["times"] for c in p["weight_gathers"])
       found.append(f"{name}: gathers weights inside the decode loop, {size / 1e9:.3g} GB a segment on each device")
-    if p.get("copied_cache"):
+    if p.get("copied_cache") and p["program"] not in ("lengthen_layer", "halve_layer"):  # copying is all that they do
       found.append(f"{name}: copies the cache, {p['copied_cache'] / 1e9:.3g} GB a call on each device, for example at "
                    f"{p['copies'][0]['where'] or p['copies'][0]['opcode']}")
     for whole in p.get("whole", ()):

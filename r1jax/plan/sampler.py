@@ -125,9 +125,9 @@ def sampler_programs(of: Sampled) -> Iterator[Program]:
   yield program("decode", of.length, make=partial(_decode, of))
   sizes = of.cache_lengths()
   if of.decoding.cache_tokens is None and len(sizes) > 1:
-    yield program("lengthen_cache", of.length, make=partial(_lengthen, of, sizes[-2], sizes[-1]))
+    yield program("lengthen_layer", of.length, make=partial(_lengthen, of, sizes[-2], sizes[-1]))
   if of.decoding.cache_tokens is None and of.slots % (2 * batch_parts(of.mesh, DATA)) == 0:
-    yield program("halve_slots", of.length, make=partial(_halve, of))
+    yield program("halve_layer", of.length, make=partial(_halve, of))
 
 
 def decode_program(of: Sampled, name: str) -> Program:
@@ -175,13 +175,15 @@ def _decode(of: Sampled) -> Call:
 
 
 def _lengthen(of: Sampled, before: int, after: int) -> Call:
-  """The last time that the rows of the cache grow: the old one is there until the new one is."""
-  beside = (*of.beside, (ROLLOUT_WEIGHTS, of.weights()), (CACHE, of.store()))
-  return Call(generate.lengthen, (of.layers(of.slots, before),), (CACHE,), CACHE, {"slots": after}, beside)
+  """The last layer, the last time that the rows of the cache grow: the others have grown already."""
+  others = of.layers(of.slots, after)[1:]
+  beside = (*of.beside, (ROLLOUT_WEIGHTS, of.weights()), (CACHE, of.store()), (CACHE, others))
+  return Call(generate.lengthen, (of.layers(of.slots, before)[:1],), (CACHE,), CACHE, {"slots": after}, beside)
 
 
 def _halve(of: Sampled) -> Call:
-  """Going on with half the slots."""
-  beside = (*of.beside, (ROLLOUT_WEIGHTS, of.weights()))
-  args = (of.layers(of.slots, of.cache_lengths()[-1]), array(of.mesh, (of.slots // 2,), jnp.int32, DATA))
+  """The first layer that goes on with half the slots: the others are whole."""
+  first, *others = of.layers(of.slots, of.cache_lengths()[-1])
+  beside = (*of.beside, (ROLLOUT_WEIGHTS, of.weights()), (CACHE, others))
+  args = ((first,), array(of.mesh, (of.slots // 2,), jnp.int32, DATA))
   return Call(generate.take_rows, args, (CACHE, ROWS), CACHE, {"config": of.decoded}, beside)

@@ -5,8 +5,10 @@ prompt (`admit`), make room for the next segment (`reserve`), keep some sequence
 """
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
 from r1jax.models.cache import DenseCache, PagedCache
@@ -75,7 +77,14 @@ class DenseSlots:
       self.layers = generate.empty_cache(config=self.config, slots=(self.rows, self.slots), dtype=self.dtype, int8=self.int8)
     while self.slots < needed:  # from bucket to bucket, so that few programs are compiled
       self.slots = row_length(self.slots + 1, self.most)
-      self.layers = generate.lengthen(self.layers, slots=self.slots)
+      self._replace_layers(partial(generate.lengthen, slots=self.slots))
+
+  def _replace_layers(self, successor: Callable) -> None:
+    """Layer by layer: a cache is most of what a device holds, and there is no room for two."""
+    layers, self.layers = list(self.layers), ()
+    for i in range(len(layers)):
+      layers[i], = jax.block_until_ready(successor((layers[i],)))  # only then is the memory of the old one free
+    self.layers = tuple(layers)
 
   def admit(self, prefilled: Callable[[Prefix], Prefilled]) -> None:
     """Copies the prefilled prompts of newly assigned sequences to the beginning of their rows."""
@@ -93,8 +102,8 @@ class DenseSlots:
   def keep(self, source: np.ndarray, live: np.ndarray) -> None:
     """Rows source [B'] (counted within their device) of now, in this order; live: which of them hold a sequence."""
     self.rows = len(source)
-    if self.layers:
-      self.layers = generate.take_rows(self.layers, put_batch(self.mesh, source, over=DATA), config=self.config)
+    source = put_batch(self.mesh, source, over=DATA)
+    self._replace_layers(partial(generate.take_rows, source=source, config=self.config))
 
   def release(self, slot: int) -> None:
     """A row is free as soon as its sequence has ended."""

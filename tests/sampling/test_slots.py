@@ -1,7 +1,13 @@
-"""How long the rows of a dense cache are."""
-import pytest
+"""The rows of a dense cache: how long they are, and how they are replaced."""
+from dataclasses import replace
 
-from r1jax.sampling.slots import row_length
+import jax
+import numpy as np
+import pytest
+from tiny import EVERYTHING, one_device
+
+from r1jax.sampling import generate
+from r1jax.sampling.slots import DenseSlots, row_length
 
 
 def lengths(most: int, needed: int) -> list[int]:
@@ -24,3 +30,27 @@ def test_rows_grow_through_few_lengths_and_end_at_the_longest(most, found):
 
 def test_a_store_of_prompts_may_be_longer_than_the_longest_sequence():
   assert lengths(192, needed=256) == [192, 256]
+
+
+@pytest.mark.parametrize("change", ["lengthen", "take_rows"])
+def test_a_cache_is_replaced_layer_by_layer(monkeypatch, change):
+  """A device has room for one cache and a layer, not for two caches."""
+  rows, whole = 3, []  # whole: layers of the old cache when each one is replaced
+
+  def counted(layers, **given):
+    whole.append(sum(x.shape == layers[0]["k"].shape for x in jax.live_arrays()))
+    return found(layers, **given)
+
+  with jax.set_mesh(one_device()):
+    slots = DenseSlots(replace(EVERYTHING, num_layers=4), one_device(), "float32", int8=False, rows=rows, most=1_013)
+    slots.reserve(np.full(rows, 100), np.ones(rows, bool), segment=5)
+    old = np.array(slots.layers[-1]["k"])
+    found = getattr(generate, change)
+    monkeypatch.setattr(generate, change, counted)
+    if change == "lengthen":
+      slots.reserve(np.full(rows, 255), np.ones(rows, bool), segment=5)
+      np.testing.assert_array_equal(slots.layers[-1]["k"][..., :old.shape[3]], old)
+    else:
+      slots.keep(np.array([2, 0]), np.ones(2, bool))
+      np.testing.assert_array_equal(slots.layers[-1]["k"], old[[2, 0]])
+  assert whole == [4, 3, 2, 1]
