@@ -18,14 +18,12 @@ r1jax runs on one host today, so this file cannot be started on its slice yet.
 State: not run on a TPU. Checked and lowered from shapes alone, and its smoke variant run, on a CPU in every
 test run.
 
-Time, estimated and not measured, if every response were as long as can be: 60 s a step at 8,192 tokens, 160 s
-at 16,384; 10,000 steps in 9 days. Update and scoring: 512 sequences of the maximum; 8 N flops a token with
-remat, 4 N for old and reference log-probs, a quarter more for attention: 4.8e17 a step at 8,192, 40 s at 40% of
-64 x 459 Tflop/s. Sampling: a decode step reads 7.6 GB of bf16 weights and 32 slots of cache a chip (7.5 GB at
-8,192) at 2.8 TB/s, 5.5 ms, x 7,168 tokens x 8,192 responses / 1,024 slots / 16 steps: 20 s. At 16,384 attention
-grows fourfold, the rest twofold. All shrinks with the responses: rows are packed, and slots refilled.
-Memory a chip at its worst, while sampling at 16,384: 1.9 of state and reference, 7.1 of rollout weights, 14
-to 28 of cache, of 95 GiB.
+Plan (r1jax plan; experiments/results/plan): all programs fit, at 8,192 and 16,384 tokens; a chip holds 24.0 of 95.7
+GiB at its worst, while slots are halved at 16,384, 14.4 of them cache; 15.3 in the update, whose products are
+1.28 times what they must be. 32,768 tokens fit as well (38.3 GiB; on v5e:16x16 12.1 of 15.75), and 65,536 with
+mesh.fsdp=16 and mesh.sequence=2 (68.8 GiB).
+Time, planned and not measured: 43 s a step at 16,384 tokens, 65% of it sampling; 10,000 steps in 5 days, 7,700
+chip-hours. Assumed: half of what each program is bound by, and sequences of a quarter of the longest on average.
 
 Expected: no figure for this base in the papers. Nearest: AIME 2024 22.3 for Qwen2-Math-7B-Zero (above), and
 MATH-500 52.4 -> 77.2 for zero RL of Qwen2.5-Math-7B on 8K questions (the authors' page of simpleRL-reason).

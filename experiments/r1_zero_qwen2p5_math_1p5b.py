@@ -16,14 +16,10 @@ Slice: v6e, one host of 8 chips (2x4), mesh fsdp 8.
 State: not run on a TPU. Checked and lowered from shapes alone, and its smoke variant run, on a CPU in every
 test run.
 
-Time, estimated and not measured, if every response were as long as can be: 50 s a step, 800 steps in 11 hours.
-Update and scoring: 512 sequences of 4,096 tokens; 8 N flops a token with remat, 4 N for old and reference
-log-probs, a quarter more for attention: 4.9e16 a step, 17 s at 40% of 8 x 918 Tflop/s. Sampling: a decode step
-reads the bf16 weights (3.1 GB) and 64 slots of cache a chip (7.5 GB, twice if it is copied) at 1.6 TB/s: 7 to
-11 ms, x 3,584 tokens x 8,192 responses / 512 slots / 16 steps: 25 to 40 s. Both shrink with the responses: rows
-are packed, and slots refilled.
-Memory a chip at its worst, while sampling: 3.1 of state and reference, 3.1 of rollout weights, 7.5 to 15 of
-cache, of 31 GiB.
+Plan (r1jax plan; experiments/results/plan): all programs fit; a chip holds 13.9 of 31.2 GiB at its worst, while
+held-out questions are decoded, 7.3 of them cache; 8.9 in the update, whose products are 1.28 times what they must be.
+Time, planned and not measured: 9.8 s a step, 63% of it sampling; 800 steps in 2 hours, 17 chip-hours. Assumed: half
+of what each program is bound by, and sequences of a quarter of the longest on average.
 
 Expected: the papers have no run of this size. The base answers 76.8% of GSM8K right with eight worked
 examples in the prompt (Qwen2.5-Math technical report, arXiv 2409.12122); here there are none, so the run
