@@ -83,3 +83,19 @@ def test_devices_share_what_is_split():
   place = jax.NamedSharding(mesh, jax.P(("replica", "fsdp"), "tensor"))
   x = jax.ShapeDtypeStruct((8, 4), jax.numpy.bfloat16, sharding=place)
   assert bytes_of({"a": x, "b": jax.ShapeDtypeStruct((3,), jax.numpy.float32)}) == 2 * 2 * 2 + 12
+
+
+def test_a_cache_is_there_once_and_one_layer_twice_while_it_changes():
+  stage = small.stage("r1_zero")
+  stage = dataclasses.replace(stage, max_length=Schedule({0: 900}), decoding=dataclasses.replace(stage.decoding, slots=6))
+  model = dataclasses.replace(small.model, num_layers=4)
+  found = by_name("r1_zero", dataclasses.replace(small, stages=(stage,), model=model))
+
+  def cache(name):
+    program = found[name, 900]
+    return program.argument_bytes()["cache"] + program.resident_bytes()["cache"]
+  whole = found["admit", 900].argument_bytes()["cache"]  # with a store of prompts
+  layer = bytes_of(found["halve_layer", 900].call.args[0])
+  assert cache("lengthen_layer") < whole, "the last layer is still short; its successor is what the program makes"
+  assert cache("lengthen_layer") > whole - layer
+  assert cache("halve_layer") == 4 * layer
