@@ -17,8 +17,8 @@ Command:
 
 Slice: v5p:8x8x8, mesh fsdp 64 x tensor 8. r1jax runs on one host today, so this file cannot be started on its slice yet.
 State: not run on a TPU. Checked and lowered from shapes alone on a CPU in every test run.
-Plan (r1jax plan; experiments/results/plan): all 95 programs fit; a chip holds 42.7 of 95.7 GiB at its worst, while RL stage 2
-decodes; updates do at most 1.29 times the products that they must.
+Plan (r1jax plan; experiments/results/plan): all 95 programs fit; a chip holds 42.7 of 95.7 GiB at its worst, while RL stage
+2 decodes; updates do at most 1.29 times the products that they must.
 Time, planned and not measured: R1-Zero's 10,400 steps 10 days, both RL stages 5.4, rejection sampling 1.8; with the smaller
 draws 209,000 chip-hours, SFT and reward models not counted. Assumed: half of what each program is bound by, and sequences
 of a quarter of the longest on average.

@@ -20,7 +20,7 @@ test run.
 
 Plan (r1jax plan; experiments/results/plan): all programs fit, at 8,192 and 16,384 tokens; a chip holds 24.0 of 95.7
 GiB at its worst, while slots are halved at 16,384, 14.4 of them cache; 15.3 in the update, whose products are
-1.28 times what they must be. 32,768 tokens fit as well (38.3 GiB; on v5e:16x16 12.1 of 15.75), and 65,536 with
+1.28 times what they must be. 32,768 tokens fit as well (38.3 GiB; on v5e:16x16 12.3 of 15.75), and 65,536 with
 mesh.fsdp=16 and mesh.sequence=2 (68.8 GiB).
 Time, planned and not measured: 43 s a step at 16,384 tokens, 65% of it sampling; 10,000 steps in 5 days, 7,700
 chip-hours. Assumed: half of what each program is bound by, and sequences of a quarter of the longest on average.
