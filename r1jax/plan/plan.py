@@ -53,7 +53,9 @@ def wanted(job: Job, experiment: Experiment, limits: Limits) -> tuple[Job, list[
     lengths = (f"stages.{stage}.max_length={{0: {job.length}}}" for stage in stages)
     job = replace(job, settings=(*job.settings, *lengths))
     named = program_names(job, limits)
-  chosen = [one for one in named if job.program in (None, one.program) and job.length in (None, one.length)]
+  # A prefill has the length of prompts, at whatever length the cache beside it is.
+  chosen = [one for one in named if job.program in (None, one.program)
+            and (job.length in (None, one.length) or one.program == "prefill")]
   if not chosen:
     of = ", ".join(dict.fromkeys(f"{one.program} {one.length}" for one in named))
     raise InputError("--program, --length", f"{job.program} {job.length or ''}".strip(), f"Programs here: {of or 'none'}.")

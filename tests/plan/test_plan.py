@@ -186,6 +186,14 @@ def test_a_length_that_is_not_in_the_schedule_is_planned():
   assert job.settings == ("stages.r1_zero.max_length={0: 64}",)
 
 
+@needs_libtpu
+def test_prompts_are_prefilled_at_every_length():
+  for length in (48, 64):  # of the schedule, and not
+    _, jobs = wanted(Job(ZERO, "v5e:2x2", smoke=True, length=length), load_experiment(ZERO, True, ()), Limits())
+    assert {one.length for one in jobs if one.program != "prefill"} == {length}
+    assert [one.program for one in jobs].count("prefill") == 1
+
+
 def test_a_table_of_plans_names_the_fullest_program_and_what_does_not_fit(tmp_path, capsys):
   programs = [{"stage": "a", "program": name, "length": 64, "total_bytes": size * 2**30, "outcome": outcome}
               for name, size, outcome in (("decode", 3.0, FITS), ("accumulate", 5.25, FITS), ("apply", 1.0, UNKNOWN))]
