@@ -7,9 +7,11 @@ Command:
   Data and judges: as r1_qwen2p5_32b.py, whose stages these are but for what is set here.
   On a laptop: --smoke, with a random DeepSeek-V3 of a few thousand parameters.
 
-Slice: v5p:8x8x8, 512 chips, mesh fsdp 8 x tensor 8 x expert 8 (the paper had 512 H800). Float32 parameters and Adam's two
-moments are 8.1 TB, a reference 2.7 TB: 21 of 95 GB a chip. While sampling, 20 GB of bf16 weights and 16 rows of latents of
-32,768 tokens, 37 GB; with 65,536 tokens 74 GB, which leaves nothing to spare. Estimated from shapes, not measured.
+Slice: v5p:8x8x8, 512 chips, mesh fsdp 8 x tensor 8 x expert 8 (the paper had 512 H800).
+Plan of R1-Zero (r1jax plan; experiments/results/plan): it does not fit yet. At 32,768 tokens sampling does, with 91.8 of a
+chip's 95.7 GiB (30.1 of state and reference, 26.4 of rollout weights, 34.5 of cache); the update needs 98.0, and 81.4 with
+mesh.fsdp=4 and mesh.tensor=16. At 65,536 sampling needs 126.1 GiB, 91.7 with 64 slots, the update 139.4. The update also
+does 10 times the products that it must.
 State: not run. Checked and lowered from shapes alone on a CPU in every test run. What is missing before it can start:
 reading the hub's FP8 weights (models/huggingface.py does not know the family yet) and more than one host.
 Time: the paper's 198 h for R1-Zero and 80 h for R1 on 512 H800 (V2, appendix B.4.4); here nobody knows.

@@ -18,7 +18,8 @@ test run.
 
 Plan (r1jax plan; experiments/results/plan): all programs fit; a chip holds 13.9 of 31.2 GiB at its worst, while
 held-out questions are decoded, 7.3 of them cache; 8.9 in the update, whose products are 1.28 times what they must be.
-32,768 tokens fit as well, with 128 slots: 24.3 GiB in the update.
+32,768 tokens fit as well, with 128 slots: 24.3 GiB in the update. The smallest v5e slice on which 4,096 fit is 2x4, 13.8 of
+15.75 GiB (--suggest).
 Time, planned and not measured: 9.8 s a step, 63% of it sampling; 800 steps in 2 hours, 17 chip-hours. Assumed: half
 of what each program is bound by, and sequences of a quarter of the longest on average.
 
