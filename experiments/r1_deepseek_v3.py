@@ -10,8 +10,9 @@ Command:
 Slice: v5p:8x8x8, 512 chips, mesh fsdp 8 x tensor 8 x expert 8 (the paper had 512 H800).
 Plan of R1-Zero (r1jax plan; experiments/results/plan): it does not fit yet. At 32,768 tokens sampling does, with 91.8 of a
 chip's 95.7 GiB (30.1 of state and reference, 26.4 of rollout weights, 34.5 of cache); the update needs 98.0, and 81.4 with
-mesh.fsdp=4 and mesh.tensor=16. At 65,536 sampling needs 126.1 GiB, 91.7 with 64 slots, the update 139.4. The update also
-does 10 times the products that it must.
+mesh.fsdp=4 and mesh.tensor=16. At 65,536 sampling needs 126.1 GiB, 91.7 with 64 slots, the update 139.4. The plan counts 10
+times the products that an update must do: each device gives its experts the tokens of the others' as well (models/moe.py),
+and whether the compiler leaves those out is not seen.
 State: not run. Checked and lowered from shapes alone on a CPU in every test run. What is missing before it can start:
 reading the hub's FP8 weights (models/huggingface.py does not know the family yet) and more than one host.
 Time: the paper's 198 h for R1-Zero and 80 h for R1 on 512 H800 (V2, appendix B.4.4); here nobody knows.
