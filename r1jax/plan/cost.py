@@ -79,7 +79,7 @@ def _(stage: GRPO, experiment: Experiment, devices: int, assumed: Assumptions) -
   sampled = max(1.0, mean - stage.max_prompt_length)
   responses = stage.questions_per_step * stage.group_size
   rows = responses * mean / length / rows_for(stage.microbatch_tokens, length, _parts(experiment.mesh, devices))
-  rollout = _sampling(stage.decoding, experiment.model.num_layers, stage.questions_per_step * stage.minibatches,
+  rollout = _sampling(stage.decoding, experiment.model_of(stage).num_layers, stage.questions_per_step * stage.minibatches,
                       responses * stage.minibatches, stage.max_prompt_length, sampled)
   found = {name: times / stage.minibatches for name, times in rollout.items()}
   measured = stage.held_out.questions * stage.held_out.samples * sampled / stage.decoding.slots / stage.decoding.segment
@@ -108,7 +108,7 @@ def _(stage: RewardModel, experiment: Experiment, devices: int, assumed: Assumpt
 def _(stage, experiment: Experiment, devices: int, assumed: Assumptions) -> dict[str, float]:
   draws: Draws = stage.draws
   sampled = max(1.0, assumed.mean_length * draws.max_length - draws.max_prompt_length)
-  return _sampling(draws.decoding, experiment.model.num_layers, draws.count, draws.count * draws.samples,
+  return _sampling(draws.decoding, experiment.model_of(stage).num_layers, draws.count, draws.count * draws.samples,
                    draws.max_prompt_length, sampled)
 
 

@@ -10,7 +10,7 @@ from r1jax.plan.record import CAUSES
 from r1jax.plan.topology import GIB, Slice
 
 ACTIVATIONS, LAYOUT = "activations", "layout"  # the compiler's temporaries; what tiles of arrays waste
-FILLING = ("prefill", "lengthen_layer", "halve_layer")  # programs whose work is to put a cache, or much of one, in its place
+MOVES_CACHE = ("prefill", "lengthen_layer", "halve_layer")  # programs whose work is to copy a cache, or much of one
 
 
 def by_cause(said: dict) -> dict[str, float]:
@@ -110,7 +110,7 @@ def findings(plan: dict) -> list[str]:
     if p.get("weight_gathers"):
       size = sum(c["bytes"] * c["times"] for c in p["weight_gathers"])
       found.append(f"{name}: gathers weights inside the decode loop, {size / 1e9:.3g} GB a segment on each device")
-    if p.get("copied_cache") and p["program"] not in FILLING:
+    if p.get("copied_cache") and p["program"] not in MOVES_CACHE:
       found.append(f"{name}: copies the cache, {p['copied_cache'] / 1e9:.3g} GB a call on each device, for example at "
                    f"{p['copies'][0]['where'] or p['copies'][0]['opcode']}")
     for whole in p.get("whole", ()):

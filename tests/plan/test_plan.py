@@ -1,5 +1,6 @@
 """`r1jax plan`: a tiny experiment through the compiler, limits, results that are kept, and bad input in one line."""
 import json
+from dataclasses import replace
 
 import pytest
 from all_experiments import FOLDER
@@ -11,11 +12,12 @@ from r1jax.launch import main
 from r1jax.plan import compile as compiling
 from r1jax.plan.changes import candidates, slices_of
 from r1jax.plan.compile import FITS, TOO_LARGE, UNKNOWN, Job, Limits, compile_program
-from r1jax.plan.cost import Assumptions, bounds, step_of
+from r1jax.plan.cost import Assumptions, bounds, calls, step_of
 from r1jax.plan.plan import nearest, plan, suggested, wanted
 from r1jax.plan.report import completed
 from r1jax.plan.table import main as print_table
 from r1jax.plan.topology import slice_of
+from r1jax.stages.context import Base
 
 ZERO = str(FOLDER / "r1_zero_qwen2p5_math_1p5b.py")
 CHUNKS = ("--set", "compute.attention=chunks")  # the kernel takes no rows as short as those of smoke variants
@@ -184,6 +186,12 @@ def test_a_length_that_is_not_in_the_schedule_is_planned():
   job, jobs = wanted(asked, load_experiment(ZERO, True, []), Limits())
   assert [(one.program, one.length) for one in jobs] == [("logprobs", 64)]
   assert job.settings == ("stages.r1_zero.max_length={0: 64}",)
+
+
+def test_layers_are_those_of_the_stages_own_model():
+  experiment = load_experiment(str(FOLDER / "r1_tiny.py"), True, ())
+  stage = replace(experiment.stage("r1_zero"), start=Base(replace(experiment.model, num_layers=7)))
+  assert calls(stage, experiment, 1, Assumptions())["lengthen_layer"] * stage.minibatches == 7
 
 
 @needs_libtpu
