@@ -31,6 +31,13 @@ def _hits(tempered, targets):
   return ids == targets[:, :, None]
 
 
+def _mean_logit(tempered, norm):
+  """[P, c]: the mean logit of each distribution. As a product, which a CPU makes 40 times as fast as a sum of exponentials
+  times logits: there XLA takes the exponentials one by one."""
+  return jnp.einsum("pcv,pcv->pc", jnp.exp(tempered - norm[:, :, None]), tempered, precision=jax.lax.Precision.HIGHEST,
+                    out_sharding=jax.P(DATA, None))
+
+
 def _used(head, how):
   """The head [D, V] as it is used: in the compute dtype, whole over fsdp, split over tensor."""
   return reshard(head.astype(how[3]), jax.P(None, "tensor"))
@@ -45,7 +52,7 @@ def _forward(hidden, head, targets, how):
     tempered = _tempered_logits(hidden, used, how)
     norm = jax.nn.logsumexp(tempered, axis=-1)
     chosen = jnp.sum(jnp.where(_hits(tempered, targets), tempered, 0.0), axis=-1)
-    entropy = norm - jnp.sum(jnp.exp(tempered - norm[:, :, None]) * tempered, axis=-1) if with_entropy else None
+    entropy = norm - _mean_logit(tempered, norm) if with_entropy else None
     return None, (chosen - norm, entropy, norm)
 
   _, (logprobs, entropy, norm) = over_chunks(block, None, chunk, hidden, targets)
