@@ -247,10 +247,11 @@ def _rates(wall: float, cpu: float, useful: int, slots: int | None, done: float)
   return found | {"flops": done, "flops_per_second": done / wall}
 
 
-def run(work: Work, what: str, steps: int = 5, memory: bool = False) -> dict:
+def run(work: Work, what: str, steps: int = 5, memory: bool = False, trace: str | None = None) -> dict:
   """One warm-up step and `steps` timed ones of "rollout", "update" (all but the rollout) or "step"; numbers for JSON.
 
-  memory: compile the programs once more, for the sizes of their temporaries. InputError before anything is compiled.
+  memory: compile the programs once more, for the sizes of their temporaries. trace: the folder for JAX's profile of one
+  more step, which is not timed. InputError before anything is compiled.
   """
   if steps < 1:
     raise InputError("--steps", steps, "It must be at least 1.")
@@ -273,6 +274,9 @@ def run(work: Work, what: str, steps: int = 5, memory: bool = False) -> dict:
         others = _machine_seconds() - busy - (time.process_time() - cpu)
         timed[-1]["others_share"] = max(0.0, others / (time.perf_counter() - wall) / (os.cpu_count() or 1))
       peak, compile_seconds = _peak_mib(), sum(compiled)
+      if trace is not None:
+        with jax.profiler.trace(trace):
+          one_step(steps + 1)
       matmul = _matmul_flops_per_second(mesh, work.experiment.compute.dtype)
       temporaries = _temporaries(work, what, mesh) if memory else None
   finally:

@@ -167,7 +167,13 @@ def _bench(args) -> None:
   file = args.json and Path(args.json)
   if file and not file.parent.is_dir():
     raise InputError(f"--json {file}", "its folder does not exist", "Make the folder, or name another file.")
-  found = bench.run(_bench_work(args), args.what, args.steps, args.memory)
+  work = _bench_work(args)
+  if args.trace:
+    try:
+      Path(args.trace).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise InputError(f"--trace {args.trace}", error.strerror, "Name a folder that can be made.") from None
+  found = bench.run(work, args.what, args.steps, args.memory, args.trace)
   text = json.dumps(found, indent=1)
   print(text)
   print(bench.table(found), file=sys.stderr)
@@ -319,6 +325,8 @@ def _add_bench(verbs) -> argparse.ArgumentParser:
                       help="change a field of the stage (decoding.slots=64, microbatch_tokens=640), or of the experiment "
                       "(compute.remat=dots, mesh.fsdp=2); may be repeated")
     part.add_argument("--memory", action="store_true", help="sizes of XLA's temporaries too: compiles once more")
+    part.add_argument("--trace", metavar="DIR", help="JAX's profile of one more step, with the time of every operation: a "
+                      "folder for TensorBoard, and in it a .trace.json.gz for Perfetto")
     part.add_argument("--json", metavar="FILE", help="write the JSON into this file as well")
     part.set_defaults(call=_bench)
   return rewards

@@ -1,5 +1,6 @@
 """`r1jax bench rollout|update|step`: the fields it writes, the work it counts, and what it refuses before any compile."""
 import dataclasses
+import gzip
 import json
 from pathlib import Path
 
@@ -66,6 +67,15 @@ def test_stop_ids_end_responses_that_are_sampled(capsys):
   assert found["xla_temporaries_mib"].keys() == {"prefill", "decode"} and min(found["xla_temporaries_mib"].values()) > 0
 
 
+def test_a_trace_has_the_operations_of_one_more_step(tmp_path, capsys):
+  folder = tmp_path / "new" / "trace"
+  status, out, _ = run(capsys, "rollout", "--model", TINY, *SIZES, "--steps", "1", "--trace", str(folder))
+  file, = folder.glob("**/*.trace.json.gz")
+  events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
+  of_decoding = {e["args"]["hlo_op"] for e in events if e.get("args", {}).get("hlo_module") == "jit_decode_segment"}
+  assert status == 0 and json.loads(out)["steps"] == 1 and len(of_decoding) > 10
+
+
 def test_an_update_of_a_stage_has_its_own_geometry(capsys):
   found = json.loads(run(capsys, "update", "--experiment", ZERO, "--smoke", "--stage", "r1_zero", "--steps", "1",
                          "--stop_ids", "1-9", "--set", "minibatches=2", "--set", "questions_per_step=2",
@@ -107,6 +117,7 @@ def test_experts_count_as_far_as_a_token_takes_them():
   (("--model", TINY, *SIZES, "--set", "compute.remat"), "no '='"),
   (("--model", TINY, *SIZES, "--set", "mesh.tensor=3"), "mesh"),
   (("--model", TINY, *SIZES, "--json", "/no/such/folder/file.json"), "--json"),
+  (("--model", TINY, *SIZES, "--trace", __file__), "--trace"),
   (("--model", TINY, *SIZES, "--stage", "r1_zero"), "--stage"),
   ((), "neither"),
   (("--model", TINY, "--experiment", ZERO), "both"),
