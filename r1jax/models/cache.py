@@ -206,21 +206,23 @@ def lengthened(layers: tuple[dict, ...], slots: int) -> tuple[dict, ...]:
   return tuple({name: leaf(name, x) for name, x in layer.items()} for layer in layers)
 
 
-def _parts(queries: int, size: int, slots: int) -> tuple[int, int]:
-  """Of how many products those with keys and those with values are made, for `queries` of a key/value head, its elements
-  and its slots.
+def _parts(q, slots: int) -> tuple[int, int]:
+  """Of how many products those of queries [B, K, M, h] with keys and those with values of so many slots are made.
 
   On a CPU XLA (jaxlib 0.10) runs the many small products of decoding on one thread, and more only for columns beyond the
-  first 1,024; a product and the sum after it run on all. On two cores a step of 32 sequences takes 5 to 20% less time
-  so, at every length; a head of 32 elements gains nothing.
+  first 1,024; a product and the sum after it run on all. On two cores a step of 32 sequences with two heads takes 5 to 20%
+  less time so, at every length. Half as many products, or heads of 32 elements, gain nothing.
   """
-  if platform() != "cpu" or queries > 16 or size < 64:
+  B, K, M, h = q.shape
+  if platform() != "cpu" or B * K < 64 or M > 16 or h < 64:
     return 1, 1
-  return 2 if slots < 2048 and size % 2 == 0 else 1, 4 if slots % 4 == 0 else 1
+  return 2 if slots < 2048 and h % 2 == 0 else 1, 4 if slots % 4 == 0 else 1
 
 
 def _product(a, b, parts: int) -> jax.Array:
   """[B, K, M, o] float32 of a [B, K, M, n] and b [B, K, n, o], as the sum of `parts` products over n / parts each."""
+  if parts == 1:
+    return jnp.einsum("bkmn,bkno->bkmo", a, b, preferred_element_type=jnp.float32)
   B, K, M, n = a.shape
   a = jnp.swapaxes(a.reshape(B, K, M, parts, n // parts), 2, 3)
   b = b.reshape(B, K, parts, n // parts, b.shape[3])
@@ -235,7 +237,7 @@ def attend(q, past: dict, recent: dict, lengths, newest, scale: float, values: i
   many elements of k. Scores and softmax are float32.
   """
   S, R = past["k"].shape[3], recent["k"].shape[3]
-  of_keys, of_values = _parts(*q.shape[2:], S)
+  of_keys, of_values = _parts(q, S)
 
   def scores(leaves, seen):
     found = _product(q, leaves["k"].astype(q.dtype), of_keys) * scale
