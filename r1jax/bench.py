@@ -274,7 +274,7 @@ def run(work: Work, what: str, steps: int = 5, memory: bool = False, trace: str 
         others = _machine_seconds() - busy - (time.process_time() - cpu)
         timed[-1]["others_share"] = max(0.0, others / (time.perf_counter() - wall) / (os.cpu_count() or 1))
       peak, compile_seconds = _peak_mib(), sum(compiled)
-      if trace is not None:
+      if trace:
         with jax.profiler.trace(trace):
           one_step(steps + 1)
       matmul = _matmul_flops_per_second(mesh, work.experiment.compute.dtype)
