@@ -183,17 +183,23 @@ def _feed_forward(config: ModelConfig, w: dict, y, B: int, T: int) -> jax.Array:
   return routed if out is None else out + routed
 
 
-def extend(weights: dict, config: ModelConfig, tokens, past: tuple[dict, ...], recent: tuple[dict, ...], lengths,
+def recent_tables(config: ModelConfig, lengths, size: int) -> tuple[jax.Array, jax.Array]:
+  """rope_tables of the `size` positions after lengths [B]. Taken once for a buffer of recent tokens: in the decode loop XLA
+  would fuse the sines into every layer's rotation and take them once for each head."""
+  return rope_tables(config, lengths[:, None] + jnp.arange(size, dtype=jnp.int32)[None])
+
+
+def extend(weights: dict, config: ModelConfig, tokens, tables, past: tuple[dict, ...], recent: tuple[dict, ...], lengths,
            filled) -> tuple[jax.Array, tuple[dict, ...]]:
   """(final hidden states as columns [D, B * T], the recent buffers with the new tokens in them).
 
-  tokens [B, T] follow the lengths [B] cached tokens and the `filled` (int32 scalar) recent ones of their sequence. past: a
-  view of the cache; recent: buffers of R slots, T = R or T = 1. Of pages that a kernel reads (paged.py): past is the table
-  for every layer, recent the pages themselves, T = 1.
+  tokens [B, T] follow the lengths [B] cached tokens and the `filled` (int32 scalar) recent ones of their sequence. tables:
+  recent_tables of the R positions after lengths. past: a view of the cache; recent: buffers of R slots, T = R or T = 1. Of
+  pages that a kernel reads (paged.py): past is the table for every layer, recent the pages themselves, T = 1.
   """
   B, T = tokens.shape
   offset = jnp.arange(T, dtype=jnp.int32)
-  tables = rope_tables(config, lengths[:, None] + filled + offset[None])
+  tables = tuple(jax.lax.dynamic_slice_in_dim(x, filled, T, axis=1) for x in tables)
   per_head = config.num_heads if config.mla is not None else config.num_heads // config.num_kv_heads
   newest = jnp.tile(filled + offset + 1, per_head)
   x = _columns(weights["embed"].at[tokens].get(out_sharding=P(DATA, None, None)))

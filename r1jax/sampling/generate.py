@@ -14,7 +14,7 @@ from jax.sharding import reshard
 from r1jax.models import cache as kv
 from r1jax.models import paged
 from r1jax.models.config import ModelConfig
-from r1jax.models.decode import extend, next_logits
+from r1jax.models.decode import extend, next_logits, recent_tables
 from r1jax.sampling.choice import WORDS, RowSampling, Sampling, choose
 from r1jax.sharding import DATA
 
@@ -97,7 +97,8 @@ def prefill(weights, layers, tokens, offset, *, config: ModelConfig) -> tuple[di
   Q, T = tokens.shape
   lengths = jnp.full((Q,), offset, jnp.int32, out_sharding=P(DATA))
   dtype = weights["embed"].dtype
-  _, recent = extend(weights, config, tokens, layers, empty_recent(config, Q, T, dtype), lengths, jnp.int32(0))
+  tables, recent = recent_tables(config, lengths, T), empty_recent(config, Q, T, dtype)
+  _, recent = extend(weights, config, tokens, tables, layers, recent, lengths, jnp.int32(0))
   return kv.write(kv.DenseCache(layers), config, layers, recent, lengths).layers
 
 
@@ -112,7 +113,7 @@ def decode_segment(weights, cache, slots: Slots, key, enough, *, config: ModelCo
   row, wide = P(DATA), P(None, DATA)
   in_place = "kv" in cache.layers[0]  # the pages are read and written where they are
   layers = (cache.table,) * config.num_layers if in_place else kv.view(cache, config)
-  bits = random_bits(key, slots, steps)
+  bits, tables = random_bits(key, slots, steps), recent_tables(config, slots.length, steps)
   stops = jnp.asarray(stop_ids, jnp.int32)
   spread = partial(reshard, out_shardings=row)
 
@@ -121,7 +122,7 @@ def decode_segment(weights, cache, slots: Slots, key, enough, *, config: ModelCo
     return (c.step < steps) & jnp.any(~c.out.done) & (ended < enough)
 
   def step(c: _Carry) -> _Carry:
-    hidden, recent = extend(weights, config, c.token[:, None], layers, c.recent, slots.length, c.step)
+    hidden, recent = extend(weights, config, c.token[:, None], tables, layers, c.recent, slots.length, c.step)
     drawn = reshard(jax.lax.dynamic_index_in_dim(bits, c.step, keepdims=False), P(DATA, None))
     token, logprob = choose(next_logits(weights, config, hidden), drawn, slots.sampling or sampling)
     out, live = c.out, ~c.out.done

@@ -23,7 +23,7 @@ from r1jax.errors import InputError
 from r1jax.models import params as params_module
 from r1jax.models.cache import DenseCache, empty_layers, write
 from r1jax.models.config import Compute, ModelConfig, RopeScaling
-from r1jax.models.decode import extend, rollout_weights
+from r1jax.models.decode import extend, recent_tables, rollout_weights
 from r1jax.models.params import abstract_params, count_params, init_params, shardings, weight_table
 from r1jax.models.transformer import check_rows, forward
 from r1jax.sharding import DATA, MeshShape, make_mesh, put_batch
@@ -149,13 +149,15 @@ def in_one_pass_and_by_cache(params, tokens, positions, config, prompt):
   weights = rollout_weights(params, config, jnp.float32)
   lengths = jnp.zeros((B,), jnp.int32, out_sharding=jax.P(DATA))
   layers = empty_layers(config, B, T + 2, jnp.float32)  # and two slots that stay empty
-  first, recent = extend(weights, config, tokens[:, :prompt], layers, empty_layers(config, B, prompt, jnp.float32), lengths,
-                         jnp.int32(0))
+  tables, recent = recent_tables(config, lengths, prompt), empty_layers(config, B, prompt, jnp.float32)
+  first, recent = extend(weights, config, tokens[:, :prompt], tables, layers, recent, lengths, jnp.int32(0))
   layers = write(DenseCache(layers), config, layers, recent, lengths).layers
+
+  tables = recent_tables(config, lengths + prompt, T - prompt)
 
   def step(recent, i):
     token = jax.lax.dynamic_slice_in_dim(tokens, prompt + i, 1, axis=1)
-    hidden, recent = extend(weights, config, token, layers, recent, lengths + prompt, i)
+    hidden, recent = extend(weights, config, token, tables, layers, recent, lengths + prompt, i)
     return recent, hidden.T
 
   rest = jnp.arange(T - prompt, dtype=jnp.int32)
