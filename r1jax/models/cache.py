@@ -6,9 +6,10 @@ and is written once when it is full. So the decode loop copies no cache. On TPUs
 needs neither a view nor a buffer: paged.py.
 
 Letters: B sequences, K key/value heads, h head_dim, u size of a value, S slots, R recent tokens, M queries of a key/value
-head. A layer's entry is a dict of leaves: k [B, K, h, S] and v [B, K, S, u]; of an int8 cache also their scales, k_scale
-[B, K, 1, S] and v_scale [B, K, S, 1]; of latent attention k alone, whose first kv_lora elements are the values. Keys lie
-with their slots last: then scores and values are both sums along contiguous memory.
+head. A layer's entry is a dict of leaves: k [B, K, n, h, w], in n blocks of w slots, and v [B, K, S, u]; of an int8 cache
+also their scales, k_scale [B, K, n, 1, w] and v_scale [B, K, S, 1]; of latent attention k alone, whose first kv_lora elements
+are the values. Keys lie with their slots last: then scores and values are both sums along contiguous memory. A row is one
+block but where `key_block` says otherwise. The recent buffer has no blocks: k [B, K, h, R], v [B, K, R, u].
 """
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from r1jax.models.attention import MASKED
 from r1jax.models.config import ModelConfig
 from r1jax.sharding import DATA, platform
 
-SLOT_AXIS = {"k": 3, "v": 2, "k_scale": 3, "v_scale": 2}
+RECENT_AXIS = {"k": 3, "v": 2}  # that of the tokens in a buffer
 
 
 @struct.dataclass
@@ -57,10 +58,27 @@ def leaf_spec(config: ModelConfig) -> P:
   return P(DATA, None if config.mla is not None else "tensor", None, None)
 
 
+def _blocked(head_dim: int, latent: bool) -> bool:
+  """Whether a row's keys lie in blocks of 64 slots, or of a page's: on a CPU only.
+
+  There a block is read from one end to the other, while a product with a whole row touches as many places as a key has
+  elements; XLA (jaxlib 0.10) also makes one operation of that product, the mask and the softmax's exponentials. On two cores
+  attention takes 7 to 17% less time so. Shorter heads gain nothing.
+  """
+  return platform() == "cpu" and head_dim >= 64 and not latent
+
+
+def key_block(head_dim: int, latent: bool, slots: int) -> int:
+  """Slots of a block of keys in a row of so many."""
+  return 64 if _blocked(head_dim, latent) and slots % 64 == 0 else slots
+
+
 def empty_layers(config: ModelConfig, rows: int, slots: int, dtype, int8: bool = False) -> tuple[dict, ...]:
   """Leaves of zeros for every layer: `rows` sequences or pages of `slots` slots."""
+  block = key_block(config.head_dim, config.mla is not None, slots)
+
   def leaf(name, heads, size):
-    shape = (rows, heads, size, slots) if SLOT_AXIS[name] == 3 else (rows, heads, slots, size)
+    shape = (rows, heads, slots // block, size, block) if name.startswith("k") else (rows, heads, slots, size)
     kind = jnp.float32 if name.endswith("scale") else jnp.int8 if int8 else dtype
     return jnp.zeros(shape, kind, out_sharding=leaf_spec(config))
 
@@ -68,36 +86,81 @@ def empty_layers(config: ModelConfig, rows: int, slots: int, dtype, int8: bool =
   return tuple({name: leaf(name, *shapes[name]) for name in shapes} for _ in range(config.num_layers))
 
 
+def empty_recent(config: ModelConfig, rows: int, size: int, dtype) -> tuple[dict, ...]:
+  """Buffers of zeros for `size` new tokens of `rows` sequences, for every layer."""
+  def buffer(name, heads, elements):
+    shape = (rows, heads, elements, size) if name == "k" else (rows, heads, size, elements)
+    return jnp.zeros(shape, dtype, out_sharding=leaf_spec(config))
+
+  shapes = leaf_shapes(config, int8=False)
+  return tuple({name: buffer(name, *shapes[name]) for name in shapes} for _ in range(config.num_layers))
+
+
+def slots_of(layers: tuple[dict, ...]) -> int:
+  """Slots of a row, or of a page."""
+  n, _, w = layers[0]["k"].shape[2:]
+  return n * w
+
+
+def in_blocks(k, w: int, slots: int | None = None) -> jax.Array:
+  """Keys [..., n, h, .] in blocks of w slots, with zeros behind up to `slots`, or to whole blocks."""
+  n, h, old = k.shape[-3:]
+  slots = slots or -(-n * old // w) * w
+  if old == w:
+    return jnp.pad(k, [(0, 0)] * (k.ndim - 3) + [(0, slots // w - n), (0, 0), (0, 0)])
+  row = jnp.swapaxes(k, -3, -2).reshape(*k.shape[:-3], h, n * old)
+  row = jnp.pad(row, [(0, 0)] * (row.ndim - 1) + [(0, slots - n * old)])
+  return jnp.swapaxes(row.reshape(*row.shape[:-1], slots // w, w), -3, -2)
+
+
+def _axis(name: str, layer: dict) -> int:
+  """The axis that pages of a leaf are joined along: that of blocks for keys in blocks, else that of slots."""
+  return 4 if name.startswith("k") and not _blocked(layer["k"].shape[3], "v" not in layer) else 2
+
+
+def _in_pages(x, pages, axis: int) -> jax.Array:
+  """A leaf [B, ...] of dense layers as pages [B, n, ...] like those of `pages`, which are joined along axis."""
+  shape = (*x.shape[:axis], -1, pages.shape[axis], *x.shape[axis + 1:])
+  return jnp.moveaxis(x.reshape(shape), axis, 1)
+
+
 def per_device(f, config: ModelConfig, in_rows: tuple, *args):
   """f, which returns layers, on each device's own rows. in_rows: for each argument whether its leading axis is split over
-  the axes of data; what is not is whole on every device. Arrays of four axes are split over tensor as leaves are."""
+  the axes of data; what is not is whole on every device. Leaves and buffers are split over tensor, too."""
   def spec(x, rows):
     first = DATA if rows else None
-    return P(first, *leaf_spec(config)[1:]) if x.ndim == 4 else P(first, *[None] * (x.ndim - 1))
+    return P(first, *leaf_spec(config)[1:]) if x.ndim >= 4 else P(first, *[None] * (x.ndim - 1))
 
   specs = tuple(jax.tree.map(lambda x, r=rows: spec(x, r), a) for a, rows in zip(args, in_rows, strict=True))
   args = jax.tree.map(jax.sharding.reshard, args, specs)
   return jax.shard_map(f, in_specs=specs, out_specs=leaf_spec(config), check_vma=False)(*args)
 
 
-def _quantized(leaves: dict) -> dict:
-  """int8 leaves with a scale for each token and head, of float leaves."""
+def _quantized(recent: dict) -> dict:
+  """A buffer in int8, with a scale for each token and head."""
   found = {}
-  for name, x in leaves.items():
-    axis = 2 if SLOT_AXIS[name] == 3 else 3
+  for name, x in recent.items():
+    axis = 5 - RECENT_AXIS[name]  # of the elements
     scale = jnp.max(jnp.abs(x.astype(jnp.float32)), axis=axis, keepdims=True) / 127
     found[name] = jnp.round(x.astype(jnp.float32) / jnp.maximum(scale, 1e-30)).astype(jnp.int8)
     found[f"{name}_scale"] = scale
   return found
 
 
-def _put_rows(leaf, new, at, axis: int):
-  """leaf with new [B, ...] written into each row from slot at [B] on."""
-  def one(row, new, at):
-    start = [jnp.int32(0)] * row.ndim
-    start[axis - 1] = at
-    return jax.lax.dynamic_update_slice(row, new.astype(row.dtype), start)
-  return jax.vmap(one)(leaf, new, at)
+def _put_rows(leaf, new, at):
+  """leaf with new [B, ...] of a buffer written into each row from slot at [B] on."""
+  def values(row, new, at):
+    return jax.lax.dynamic_update_slice_in_dim(row, new, at, axis=1)
+
+  def keys(row, new, at):  # in the blocks that it falls into
+    n, _, w = row.shape[1:]
+    count = min(n, -(-new.shape[2] // w) + 1)
+    first = jnp.clip(at // w, 0, n - count)
+    blocks = in_blocks(jax.lax.dynamic_slice_in_dim(row, first, count, axis=1), count * w)[:, 0]
+    blocks = jax.lax.dynamic_update_slice_in_dim(blocks, new, at - first * w, axis=2)
+    return jax.lax.dynamic_update_slice_in_dim(row, in_blocks(blocks[:, None], w), first, axis=1)
+
+  return jax.vmap(keys if leaf.ndim == 5 else values)(leaf, new.astype(leaf.dtype), at)
 
 
 def view(cache: DenseCache | PagedCache, config: ModelConfig) -> tuple[dict, ...]:
@@ -106,13 +169,11 @@ def view(cache: DenseCache | PagedCache, config: ModelConfig) -> tuple[dict, ...
     return cache.layers
 
   def local(layers, table):
-    def leaf(name, pages):
-      x = pages.at[table].get(mode="clip")  # [B, n, ...]; the number of a page goes in front of its slots
-      x = jnp.moveaxis(x, 1, SLOT_AXIS[name])
-      shape = list(x.shape)
-      shape[SLOT_AXIS[name]:SLOT_AXIS[name] + 2] = [-1]
-      return x.reshape(shape)
-    return tuple({name: leaf(name, x) for name, x in layer.items()} for layer in layers)
+    def leaf(pages, axis):
+      x = pages.at[table].get(mode="clip")  # [B, pages, ...]; the number of a page goes in front of its slots
+      x = jnp.moveaxis(x, 1, axis)
+      return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2:])
+    return tuple({name: leaf(x, _axis(name, layer)) for name, x in layer.items()} for layer in layers)
 
   return per_device(local, config, (True, True), cache.layers, cache.table)
 
@@ -127,12 +188,12 @@ def write(cache: DenseCache | PagedCache, config: ModelConfig, layers: tuple[dic
 
   def dense(layers, recent, lengths):
     new = tuple(_quantized(r) if int8 else r for r in recent)
-    return tuple({name: _put_rows(x, n[name], lengths, SLOT_AXIS[name]) for name, x in layer.items()}
+    return tuple({name: _put_rows(x, n[name], lengths) for name, x in layer.items()}
                  for layer, n in zip(layers, new, strict=True))
 
   if isinstance(cache, DenseCache):
     return DenseCache(per_device(dense, config, (True, True, True), layers, recent, lengths))
-  page, R = cache.layers[0]["k"].shape[3], recent[0]["k"].shape[3]
+  page, R = slots_of(cache.layers), recent[0]["k"].shape[3]
 
   def paged(pages, table, layers, recent, lengths):
     # Only the pages that hold new tokens are written: those before may be shared.
@@ -141,15 +202,11 @@ def write(cache: DenseCache | PagedCache, config: ModelConfig, layers: tuple[dic
     last = table.shape[1] - 1
     target = jnp.where(number <= last, jnp.take_along_axis(table, jnp.minimum(number, last), axis=1), pages[0]["k"].shape[0])
 
-    def leaf(name, pages, dense):
-      axis = SLOT_AXIS[name]
-      shape = list(dense.shape)
-      shape[axis:axis + 1] = [-1, page]
-      blocks = jnp.moveaxis(dense.reshape(shape), axis, 1)  # [B, n, ...]
+    def leaf(pages, dense, axis):
       rows = jnp.arange(dense.shape[0], dtype=jnp.int32)[:, None]
-      return pages.at[target].set(blocks[rows, jnp.minimum(number, last)], mode="drop")
+      return pages.at[target].set(_in_pages(dense, pages, axis)[rows, jnp.minimum(number, last)], mode="drop")
 
-    return tuple({name: leaf(name, x, d[name]) for name, x in layer.items()}
+    return tuple({name: leaf(x, d[name], _axis(name, layer)) for name, x in layer.items()}
                  for layer, d in zip(pages, dense(layers, recent, lengths), strict=True))
 
   rows = (True,) * 5
@@ -162,13 +219,12 @@ def copy_rows(layers: tuple[dict, ...], config: ModelConfig, store: tuple[dict, 
     B = source.shape[0]
     row = jnp.where(source >= 0, jnp.arange(B, dtype=jnp.int32), B)  # B: dropped
 
-    def leaf(name, x, s):
+    def leaf(x, s):
+      if s.ndim == 5:  # as one block of a row of one block, or as some of its blocks
+        s = in_blocks(s, s.shape[2] * s.shape[4] if x.shape[2] == 1 else x.shape[4])
       s = s[jnp.maximum(source, 0)]
-      at = (row, slice(None), slice(None), slice(s.shape[3])) if SLOT_AXIS[name] == 3 else (row, slice(None),
-                                                                                       slice(s.shape[2]))
-      return x.at[at].set(s, mode="drop")
-    return tuple({name: leaf(name, x, s[name]) for name, x in layer.items()}
-                 for layer, s in zip(layers, store, strict=True))
+      return x.at[(row, slice(None), *map(slice, s.shape[2:]))].set(s, mode="drop")
+    return jax.tree.map(leaf, layers, store)
 
   return per_device(local, config, (True, False, True), layers, store, source)
 
@@ -177,18 +233,14 @@ def copy_pages(layers: tuple[dict, ...], config: ModelConfig, store: tuple[dict,
                page) -> tuple[dict, ...]:
   """Pages, of which number page[i] holds the slots of block[i] of row[i] of `store`. The lists [n] are each device's own,
   one after another; page -1 is left out."""
-  size = layers[0]["k"].shape[3]
-
   def local(layers, store, row, block, page):
     page = jnp.where(page >= 0, page, layers[0]["k"].shape[0])  # a number beyond the pages: dropped
 
-    def leaf(name, x, s):
-      axis = SLOT_AXIS[name]
-      shape = list(s.shape)
-      shape[axis:axis + 1] = [-1, size]
-      blocks = jnp.moveaxis(s.reshape(shape), axis, 1)
-      return x.at[page].set(blocks[row, block], mode="drop")
-    return tuple({name: leaf(name, x, s[name]) for name, x in layer.items()}
+    def leaf(x, s, axis):
+      if s.ndim == 5:
+        s = in_blocks(s, x.shape[4] if axis == 2 else s.shape[2] * s.shape[4])
+      return x.at[page].set(_in_pages(s, x, axis)[row, block], mode="drop")
+    return tuple({name: leaf(x, s[name], _axis(name, layer)) for name, x in layer.items()}
                  for layer, s in zip(layers, store, strict=True))
 
   return per_device(local, config, (True, False, True, True, True), layers, store, row, block, page)
@@ -201,22 +253,20 @@ def take_rows(layers: tuple[dict, ...], config: ModelConfig, source) -> tuple[di
 
 def lengthened(layers: tuple[dict, ...], slots: int) -> tuple[dict, ...]:
   """Dense layers with `slots` slots, the new ones behind."""
-  def leaf(name, x):
-    return jnp.pad(x, [(0, slots - size if axis == SLOT_AXIS[name] else 0) for axis, size in enumerate(x.shape)])
-  return tuple({name: leaf(name, x) for name, x in layer.items()} for layer in layers)
+  block = key_block(layers[0]["k"].shape[3], "v" not in layers[0], slots)
+
+  def leaf(x):
+    return in_blocks(x, block, slots) if x.ndim == 5 else jnp.pad(x, ((0, 0), (0, 0), (0, slots - x.shape[2]), (0, 0)))
+  return jax.tree.map(leaf, layers)
 
 
-def _parts(q, slots: int) -> tuple[int, int]:
-  """Of how many products those of queries [B, K, M, h] with keys and those with values of so many slots are made.
+def _parts(a, parts: int) -> int:
+  """Of how many products that of queries or weights a [B, K, M, .] with keys or values is made.
 
-  On a CPU XLA (jaxlib 0.10) runs the many small products of decoding on one thread, and more only for columns beyond the
-  first 1,024; a product and the sum after it run on all. On two cores a step of 32 sequences with two heads takes 5 to 20%
-  less time so, at every length. Half as many products, or heads of 32 elements, gain nothing.
+  On a CPU XLA (jaxlib 0.10) runs the many small products of decoding on one thread; a product and the sum after it run on
+  all. Fewer products than 64, or heads of less than 64 elements, gain nothing.
   """
-  B, K, M, h = q.shape
-  if platform() != "cpu" or B * K < 64 or M > 16 or h < 64:
-    return 1, 1
-  return 2 if slots < 2048 and h % 2 == 0 else 1, 4 if slots % 4 == 0 else 1
+  return parts if platform() == "cpu" and a.shape[0] * a.shape[1] >= 64 and a.shape[2] <= 16 else 1
 
 
 def _product(a, b, parts: int) -> jax.Array:
@@ -229,6 +279,16 @@ def _product(a, b, parts: int) -> jax.Array:
   return jnp.sum(jnp.einsum("bkpmn,bkpno->bkpmo", a, b, preferred_element_type=jnp.float32), axis=2)
 
 
+def _scores(q, k) -> jax.Array:
+  """q k^T, [B, K, n, M, w] float32 of q [B, K, M, h] and keys k [B, K, n, h, w]; of many queries with n = 1."""
+  n, h, w = k.shape[2:]
+  if n > 1 and q.shape[2] <= 16:  # written as a sum, it runs on all threads
+    q, k = q.astype(jnp.float32), k.astype(jnp.float32)
+    return jnp.sum(q[:, :, None, :, :, None] * k[:, :, :, None], axis=4)
+  parts = _parts(q, 2) if h >= 64 and h % 2 == 0 and w < 2048 else 1
+  return _product(q, in_blocks(k, n * w)[:, :, 0].astype(q.dtype), parts)[:, :, None]
+
+
 def attend(q, past: dict, recent: dict, lengths, newest, scale: float, values: int) -> jax.Array:
   """softmax(scale q k^T) v over a sequence's cached and recent tokens: [B, K, M, values] of q [B, K, M, h].
 
@@ -236,29 +296,31 @@ def attend(q, past: dict, recent: dict, lengths, newest, scale: float, values: i
   v [B, K, R, u]}; query m sees its first newest[m] [M] tokens. values: size of a value; where there is no v, the first so
   many elements of k. Scores and softmax are float32.
   """
-  S, R = past["k"].shape[3], recent["k"].shape[3]
-  of_keys, of_values = _parts(q, S)
+  B, K, M, h = q.shape
+  S, R = past["k"].shape[2] * past["k"].shape[4], recent["k"].shape[3]
 
-  def scores(leaves, seen):
-    found = _product(q, leaves["k"].astype(q.dtype), of_keys) * scale
-    return jnp.where(seen, found * leaves["k_scale"] if "k_scale" in leaves else found, MASKED)
-
-  def weighted(weights, leaves, parts):
-    if "k_scale" in leaves:
-      weights = weights * (jnp.swapaxes(leaves["v_scale"], 2, 3) if "v" in leaves else leaves["k_scale"])
+  def weighted(weights, leaves, k, parts=1):  # k [B, K, h, .]: latents
     weights = weights.astype(q.dtype)
     if "v" in leaves:
       return _product(weights, leaves["v"].astype(q.dtype), parts)
-    return jnp.einsum("bkms,bkus->bkmu", weights, leaves["k"][:, :, :values].astype(q.dtype),
-                      preferred_element_type=jnp.float32)
+    return jnp.einsum("bkms,bkus->bkmu", weights, k[:, :, :values].astype(q.dtype), preferred_element_type=jnp.float32)
 
-  in_past = (jnp.arange(S, dtype=jnp.int32)[None] < lengths[:, None])[:, None, None]
+  old = _scores(q, past["k"])
+  n, w = old.shape[2], old.shape[4]
+  old = old * (scale * in_blocks(past["k_scale"], w) if "k_scale" in past else scale)
+  in_past = (jnp.arange(S, dtype=jnp.int32)[None] < lengths[:, None]).reshape(B, 1, n, 1, w)
+  old = old + jnp.broadcast_to(jnp.where(in_past, 0, MASKED), (B, 1, n, 1, w))  # added, it joins the product on a CPU
   in_recent = (jnp.arange(R, dtype=jnp.int32)[None] < newest[:, None])[None, None]
-  old, new = scores(past, in_past), scores(recent, in_recent)
-  top = jnp.maximum(jnp.max(old, axis=-1, keepdims=True), jnp.max(new, axis=-1, keepdims=True))
-  old, new = jnp.exp(old - top), jnp.exp(new - top)
-  total = jnp.sum(old, axis=-1, keepdims=True) + jnp.sum(new, axis=-1, keepdims=True)
-  return ((weighted(old, past, of_values) + weighted(new, recent, 1)) / total).astype(q.dtype)
+  new = jnp.where(in_recent, _product(q, recent["k"].astype(q.dtype), 1) * scale, MASKED)
+  top = jnp.maximum(jnp.max(old, axis=(2, 4)), jnp.max(new, axis=-1))
+  old, new = jnp.exp(old - top[:, :, None, :, None]), jnp.exp(new - top[..., None])
+  total = jnp.sum(old, axis=(2, 4)) + jnp.sum(new, axis=-1)
+  old = jnp.swapaxes(old, 2, 3).reshape(B, K, M, S)
+  if "k_scale" in past:
+    old = old * (jnp.swapaxes(past["v_scale"], 2, 3) if "v" in past else past["k_scale"][:, :, 0])
+  parts = _parts(old, 4) if h >= 64 and S % 4 == 0 else 1
+  out = weighted(old, past, past["k"][:, :, 0], parts) + weighted(new, recent, recent["k"])
+  return (out / total[..., None]).astype(q.dtype)
 
 
 def slot_bytes(config: ModelConfig, dtype, int8: bool = False) -> int:

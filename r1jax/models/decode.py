@@ -127,7 +127,7 @@ def _append(recent: dict, new: dict, at) -> dict:
     if buffer.shape == new[name].shape:
       return new[name].astype(buffer.dtype)
     start = [jnp.int32(0)] * 4
-    start[kv.SLOT_AXIS[name]] = at
+    start[kv.RECENT_AXIS[name]] = at
     return jax.lax.dynamic_update_slice(buffer, new[name].astype(buffer.dtype), start)
   return {name: one(name, buffer) for name, buffer in recent.items()}
 

@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
 
 from r1jax.errors import InputError
+from r1jax.models.cache import in_blocks, slots_of
 from r1jax.models.config import ModelConfig
 from r1jax.sharding import DATA, platform
 
@@ -83,6 +84,6 @@ def copy_pages(layers: tuple[dict, ...], store: tuple[dict, ...], row, block, pa
     return pages.at[page].set(_side_by_side(k, v), mode="drop")
 
   whole, lists = P(None, "tensor", None, None), P(DATA)
-  specs = (PAGES, whole, whole, lists, lists, lists)
-  return tuple({"kv": _per_device(local, specs, PAGES, layer["kv"], s["k"], s["v"], row, block, page)}
-               for layer, s in zip(layers, store, strict=True))
+  specs, slots = (PAGES, whole, whole, lists, lists, lists), slots_of(store)
+  return tuple({"kv": _per_device(local, specs, PAGES, layer["kv"], in_blocks(s["k"], slots)[:, :, 0], s["v"], row, block,
+                                  page)} for layer, s in zip(layers, store, strict=True))

@@ -74,11 +74,6 @@ def random_bits(key: jax.Array, slots: Slots, steps: int) -> jax.Array:
   return jnp.swapaxes(jax.vmap(one)(*place), 0, 1)
 
 
-def empty_recent(config: ModelConfig, batch: int, size: int, dtype) -> tuple[dict, ...]:
-  """Buffers of `size` new tokens for `batch` sequences, for every layer."""
-  return kv.empty_layers(config, batch, size, dtype)
-
-
 @partial(jax.jit, static_argnames=("config", "slots", "dtype", "int8", "kernel"))
 def empty_cache(*, config: ModelConfig, slots: tuple[int, int], dtype: str, int8: bool,
                 kernel: bool = False) -> tuple[dict, ...]:
@@ -97,7 +92,7 @@ def prefill(weights, layers, tokens, offset, *, config: ModelConfig) -> tuple[di
   Q, T = tokens.shape
   lengths = jnp.full((Q,), offset, jnp.int32, out_sharding=P(DATA))
   dtype = weights["embed"].dtype
-  tables, recent = recent_tables(config, lengths, T), empty_recent(config, Q, T, dtype)
+  tables, recent = recent_tables(config, lengths, T), kv.empty_recent(config, Q, T, dtype)
   _, recent = extend(weights, config, tokens, tables, layers, recent, lengths, jnp.int32(0))
   return kv.write(kv.DenseCache(layers), config, layers, recent, lengths).layers
 
@@ -139,7 +134,7 @@ def decode_segment(weights, cache, slots: Slots, key, enough, *, config: ModelCo
   flags = jnp.zeros((B,), bool, out_sharding=row)
   out = Segment(tokens=zeros((steps, B), jnp.int32), logprobs=zeros((steps, B), jnp.float32),
                 count=jnp.zeros((B,), jnp.int32, out_sharding=row), stopped=flags, done=~slots.live, steps=jnp.int32(0))
-  recent = cache.layers if in_place else empty_recent(config, B, steps, weights["embed"].dtype)
+  recent = cache.layers if in_place else kv.empty_recent(config, B, steps, weights["embed"].dtype)
   last = jax.lax.while_loop(more, step, _Carry(step=jnp.int32(0), token=spread(slots.token), out=out, recent=recent))
   if in_place:
     return last.out, cache.replace(layers=last.recent)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from r1jax.models.cache import DenseCache, PagedCache
+from r1jax.models.cache import DenseCache, PagedCache, slots_of
 from r1jax.models.config import ModelConfig
 from r1jax.sampling import generate
 from r1jax.sharding import DATA, batch_parts, put_batch
@@ -34,6 +34,7 @@ def row_length(needed: int, most: int) -> int:
   """Slots of a row that has to hold `needed`: a bucket, or the most at once where it is little more, for decoding is
   compiled for each length."""
   size = bucket(needed)
+  most = most if most <= 256 else -(-most // 64) * 64  # a CPU keeps keys in blocks of 64
   return most if needed <= most and 4 * most <= 5 * size else size
 
 
@@ -95,7 +96,7 @@ class DenseSlots:
       source[slot] = store.rows[prefix]
     self.pending = []
     for store, source in by_store.values():
-      self._make_room(store.layers[0]["k"].shape[3])
+      self._make_room(slots_of(store.layers))
       source = put_batch(self.mesh, source, over=DATA)
       self.layers = generate.admit_rows(self.layers, store.layers, source, config=self.config)
 

@@ -24,7 +24,8 @@ def test_attend_equals_float64(queries, size, slots):
   recent = {"k": normal(B, K, size, R), "v": normal(B, K, R, size)}
   lengths = np.linspace(0, slots, B).astype(np.int32)
   newest = rng.integers(1, R + 1, queries).astype(np.int32)
-  out = np.asarray(kv.attend(q, past, recent, lengths, newest, scale, size))
+  leaf = {"k": kv.in_blocks(past["k"][:, :, None], kv.key_block(size, False, slots)), "v": past["v"]}
+  out = np.asarray(kv.attend(q, leaf, recent, lengths, newest, scale, size))
   for b in range(B):
     seen = np.concatenate([np.broadcast_to(np.arange(slots) < lengths[b], (queries, slots)),
                            np.arange(R)[None] < newest[:, None]], axis=1)

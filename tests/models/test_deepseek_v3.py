@@ -39,7 +39,7 @@ def test_the_papers_model_has_671_billion_parameters():
 def test_a_token_is_cached_as_one_latent():
   with jax.set_mesh(one_device()):
     layers = empty_layers(TINY, 2, 5, jnp.float32)
-  assert [{name: x.shape for name, x in layer.items()} for layer in layers] == [{"k": (2, 1, 16 + 4, 5)}] * 3
+  assert [{name: x.shape for name, x in layer.items()} for layer in layers] == [{"k": (2, 1, 1, 16 + 4, 5)}] * 3
 
 
 def routed(moe: MoE, scores: np.ndarray, bias: np.ndarray):

@@ -21,7 +21,7 @@ from tiny import (
 
 from r1jax.errors import InputError
 from r1jax.models import params as params_module
-from r1jax.models.cache import DenseCache, empty_layers, write
+from r1jax.models.cache import DenseCache, empty_layers, empty_recent, write
 from r1jax.models.config import Compute, ModelConfig, RopeScaling
 from r1jax.models.decode import extend, recent_tables, rollout_weights
 from r1jax.models.params import abstract_params, count_params, init_params, shardings, weight_table
@@ -149,7 +149,7 @@ def in_one_pass_and_by_cache(params, tokens, positions, config, prompt):
   weights = rollout_weights(params, config, jnp.float32)
   lengths = jnp.zeros((B,), jnp.int32, out_sharding=jax.P(DATA))
   layers = empty_layers(config, B, T + 2, jnp.float32)  # and two slots that stay empty
-  tables, recent = recent_tables(config, lengths, prompt), empty_layers(config, B, prompt, jnp.float32)
+  tables, recent = recent_tables(config, lengths, prompt), empty_recent(config, B, prompt, jnp.float32)
   first, recent = extend(weights, config, tokens[:, :prompt], tables, layers, recent, lengths, jnp.int32(0))
   layers = write(DenseCache(layers), config, layers, recent, lengths).layers
 
@@ -161,7 +161,7 @@ def in_one_pass_and_by_cache(params, tokens, positions, config, prompt):
     return recent, hidden.T
 
   rest = jnp.arange(T - prompt, dtype=jnp.int32)
-  _, rest = jax.lax.scan(step, empty_layers(config, B, T - prompt, jnp.float32), rest)
+  _, rest = jax.lax.scan(step, empty_recent(config, B, T - prompt, jnp.float32), rest)
   first = first.T.reshape(B, prompt, -1, out_sharding=jax.P(DATA, None, None))
   whole = forward(params, config, Compute(), tokens, positions)
   return whole, jnp.concatenate([first, jnp.moveaxis(rest, 0, 1)], axis=1)
