@@ -7,9 +7,9 @@ needs neither a view nor a buffer: paged.py.
 
 Letters: B sequences, K key/value heads, h head_dim, u size of a value, S slots, R recent tokens, M queries of a key/value
 head. A layer's entry is a dict of leaves: k [B, K, n, h, w], in n blocks of w slots, and v [B, K, S, u]; of an int8 cache
-also their scales, k_scale [B, K, n, 1, w] and v_scale [B, K, S, 1]; of latent attention k alone, whose first kv_lora elements
-are the values. Keys lie with their slots last: then scores and values are both sums along contiguous memory. A row is one
-block but where `key_block` says otherwise. The recent buffer has no blocks: k [B, K, h, R], v [B, K, R, u].
+also their scales, k_scale [B, K, n, 1, w] and v_scale [B, K, S, 1]; of latent attention k alone, whose first kv_lora
+elements are the values. Keys lie with their slots last: then scores and values are both sums along contiguous memory. A row
+is one block but where `key_block` says otherwise. The recent buffer has no blocks: k [B, K, h, R], v [B, K, R, u].
 """
 import jax
 import jax.numpy as jnp

@@ -75,8 +75,9 @@ class Sampled:
   def cache_lengths(self) -> list[int]:
     """Slots of a sequence's row, from the first to the longest, as DenseSlots lets it grow."""
     most, sizes = self.length + self.decoding.segment, [0]
-    while sizes[-1] < max(most, self.prefill_shape(self.max_prompt_length)[1]):
-      sizes.append(row_length(sizes[-1] + 1, most))
+    with jax.set_mesh(self.mesh):
+      while sizes[-1] < max(most, self.prefill_shape(self.max_prompt_length)[1]):
+        sizes.append(row_length(sizes[-1] + 1, most))
     return sizes[1:]
 
   def layers(self, rows: int, slots: int, kernel: bool = False) -> tuple:

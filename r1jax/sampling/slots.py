@@ -14,7 +14,7 @@ import numpy as np
 from r1jax.models.cache import DenseCache, PagedCache, slots_of
 from r1jax.models.config import ModelConfig
 from r1jax.sampling import generate
-from r1jax.sharding import DATA, batch_parts, put_batch
+from r1jax.sharding import DATA, batch_parts, platform, put_batch
 
 Prefix = tuple[int, ...]  # the tokens of a sequence that are in the cache when it starts
 
@@ -32,10 +32,15 @@ def bucket(size: int, smallest: int = 256) -> int:
 
 def row_length(needed: int, most: int) -> int:
   """Slots of a row that has to hold `needed`: a bucket, or the most at once where it is little more, for decoding is
-  compiled for each length."""
-  size = bucket(needed)
-  most = most if most <= 256 else -(-most // 64) * 64  # a CPU keeps keys in blocks of 64
-  return most if needed <= most and 4 * most <= 5 * size else size
+  compiled for each length. On a CPU, where that takes a second or two and keys lie in blocks of 64, long rows grow by a
+  quarter at most and `most` is rounded up to whole blocks."""
+  size, nearly = bucket(needed), 1.25
+  if platform() == "cpu":
+    most = most if most <= 256 else -(-most // 64) * 64
+    if needed > 512:
+      step, nearly = 2 ** ((needed - 1).bit_length() - 3), 1.125
+      size = -(-needed // step) * step
+  return most if needed <= most <= nearly * size else size
 
 
 @dataclass
