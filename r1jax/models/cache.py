@@ -260,16 +260,7 @@ def lengthened(layers: tuple[dict, ...], slots: int) -> tuple[dict, ...]:
   return jax.tree.map(leaf, layers)
 
 
-def _parts(a, parts: int) -> int:
-  """Of how many products that of queries or weights a [B, K, M, .] with keys or values is made.
-
-  On a CPU XLA (jaxlib 0.10) runs the many small products of decoding on one thread; a product and the sum after it run on
-  all. Fewer products than 64, or heads of less than 64 elements, gain nothing.
-  """
-  return parts if platform() == "cpu" and a.shape[0] * a.shape[1] >= 64 and a.shape[2] <= 16 else 1
-
-
-def _product(a, b, parts: int) -> jax.Array:
+def _product(a, b, parts: int = 1) -> jax.Array:
   """[B, K, M, o] float32 of a [B, K, M, n] and b [B, K, n, o], as the sum of `parts` products over n / parts each."""
   if parts == 1:
     return jnp.einsum("bkmn,bkno->bkmo", a, b, preferred_element_type=jnp.float32)
@@ -281,12 +272,23 @@ def _product(a, b, parts: int) -> jax.Array:
 
 def _scores(q, k) -> jax.Array:
   """q k^T, [B, K, n, M, w] float32 of q [B, K, M, h] and keys k [B, K, n, h, w]; of many queries with n = 1."""
-  n, h, w = k.shape[2:]
-  if n > 1 and q.shape[2] <= 16:  # written as a sum, it runs on all threads
-    q, k = q.astype(jnp.float32), k.astype(jnp.float32)
-    return jnp.sum(q[:, :, None, :, :, None] * k[:, :, :, None], axis=4)
-  parts = _parts(q, 2) if h >= 64 and h % 2 == 0 and w < 2048 else 1
-  return _product(q, in_blocks(k, n * w)[:, :, 0].astype(q.dtype), parts)[:, :, None]
+  n, _, w = k.shape[2:]
+  if n == 1 or q.shape[2] > 16:
+    return _product(q, in_blocks(k, n * w)[:, :, 0].astype(q.dtype))[:, :, None]
+  q, k = q.astype(jnp.float32), k.astype(jnp.float32)
+  return jnp.sum(q[:, :, None, :, :, None] * k[:, :, :, None], axis=4)  # as a sum it is on all threads of a CPU
+
+
+def _weighted(weights, layer: dict, values: int) -> jax.Array:
+  """[B, K, M, values] float32 of weights [B, K, M, S], of a layer or a buffer."""
+  if "v" not in layer:
+    k = layer["k"].reshape(*layer["k"].shape[:2], *layer["k"].shape[-2:])  # a row of latents is one block
+    return jnp.einsum("bkms,bkus->bkmu", weights, k[:, :, :values].astype(weights.dtype), preferred_element_type=jnp.float32)
+  # On a CPU XLA (jaxlib 0.10) runs many small products on one thread, a product and the sum after it on all. Fewer than 64
+  # products, or values of less than 64 elements, gain nothing.
+  B, K, M, S = weights.shape
+  in_parts = platform() == "cpu" and B * K >= 64 and M <= 16 and values >= 64 and S >= 64 and S % 4 == 0
+  return _product(weights, layer["v"].astype(weights.dtype), 4 if in_parts else 1)
 
 
 def attend(q, past: dict, recent: dict, lengths, newest, scale: float, values: int) -> jax.Array:
@@ -296,30 +298,21 @@ def attend(q, past: dict, recent: dict, lengths, newest, scale: float, values: i
   v [B, K, R, u]}; query m sees its first newest[m] [M] tokens. values: size of a value; where there is no v, the first so
   many elements of k. Scores and softmax are float32.
   """
-  B, K, M, h = q.shape
-  S, R = past["k"].shape[2] * past["k"].shape[4], recent["k"].shape[3]
-
-  def weighted(weights, leaves, k, parts=1):  # k [B, K, h, .]: latents
-    weights = weights.astype(q.dtype)
-    if "v" in leaves:
-      return _product(weights, leaves["v"].astype(q.dtype), parts)
-    return jnp.einsum("bkms,bkus->bkmu", weights, k[:, :, :values].astype(q.dtype), preferred_element_type=jnp.float32)
-
-  old = _scores(q, past["k"])
+  B, K, M, _ = q.shape
+  old, new = _scores(q, past["k"]), _product(q, recent["k"].astype(q.dtype)) * scale
   n, w = old.shape[2], old.shape[4]
   old = old * (scale * in_blocks(past["k_scale"], w) if "k_scale" in past else scale)
-  in_past = (jnp.arange(S, dtype=jnp.int32)[None] < lengths[:, None]).reshape(B, 1, n, 1, w)
-  old = old + jnp.broadcast_to(jnp.where(in_past, 0, MASKED), (B, 1, n, 1, w))  # added, it joins the product on a CPU
-  in_recent = (jnp.arange(R, dtype=jnp.int32)[None] < newest[:, None])[None, None]
-  new = jnp.where(in_recent, _product(q, recent["k"].astype(q.dtype), 1) * scale, MASKED)
+  in_past = (jnp.arange(n * w, dtype=jnp.int32)[None] < lengths[:, None]).reshape(B, 1, n, 1, w)
+  old = old + jnp.where(in_past, 0, MASKED)  # a sum becomes one operation with the product on a CPU
+  in_recent = (jnp.arange(new.shape[3], dtype=jnp.int32)[None] < newest[:, None])[None, None]
+  new = jnp.where(in_recent, new, MASKED)
   top = jnp.maximum(jnp.max(old, axis=(2, 4)), jnp.max(new, axis=-1))
   old, new = jnp.exp(old - top[:, :, None, :, None]), jnp.exp(new - top[..., None])
   total = jnp.sum(old, axis=(2, 4)) + jnp.sum(new, axis=-1)
-  old = jnp.swapaxes(old, 2, 3).reshape(B, K, M, S)
+  old = jnp.swapaxes(old, 2, 3).reshape(B, K, M, n * w)
   if "k_scale" in past:
     old = old * (jnp.swapaxes(past["v_scale"], 2, 3) if "v" in past else past["k_scale"][:, :, 0])
-  parts = _parts(old, 4) if h >= 64 and S % 4 == 0 else 1
-  out = weighted(old, past, past["k"][:, :, 0], parts) + weighted(new, recent, recent["k"])
+  out = _weighted(old.astype(q.dtype), past, values) + _weighted(new.astype(q.dtype), recent, values)
   return (out / total[..., None]).astype(q.dtype)
 
 

@@ -32,15 +32,11 @@ def bucket(size: int, smallest: int = 256) -> int:
 
 def row_length(needed: int, most: int) -> int:
   """Slots of a row that has to hold `needed`: a bucket, or the most at once where it is little more, for decoding is
-  compiled for each length. On a CPU, where that takes a second or two and keys lie in blocks of 64, long rows grow by a
-  quarter at most and `most` is rounded up to whole blocks."""
-  size, nearly = bucket(needed), 1.25
-  if platform() == "cpu":
-    most = most if most <= 256 else -(-most // 64) * 64
-    if needed > 512:
-      step, nearly = 2 ** ((needed - 1).bit_length() - 3), 1.125
-      size = -(-needed // step) * step
-  return most if needed <= most <= nearly * size else size
+  compiled for each length. A CPU keeps long rows in whole blocks of 64 slots."""
+  if platform() == "cpu" and most > 256:
+    most = -(-most // 64) * 64
+  size = bucket(needed)
+  return most if needed <= most and 4 * most <= 5 * size else size
 
 
 @dataclass

@@ -11,6 +11,7 @@ import pytest
 from tiny import EVERYTHING, FAMILIES, LONG, WIDE, eight_devices, one_device, random_params
 
 from r1jax.errors import InputError
+from r1jax.models import cache as kv
 from r1jax.models.config import Compute
 from r1jax.models.transformer import forward, head_weight, logits
 from r1jax.records import Request
@@ -147,6 +148,19 @@ def test_eight_devices_draw_what_one_draws(warm):
   found, sampler = sample(requests(), eight_devices(), decoding=replace(SMALL, slots=16, cache_tokens=160))
   assert_same(found, warm)
   assert sampler.stats["preempted"] > 0
+
+
+@pytest.mark.parametrize(("mesh", "decoding"), [
+  (one_device, SMALL), (one_device, replace(SMALL, cache_tokens=320, page=16)),
+  (one_device, replace(SMALL, cache_tokens=2_048, page=128, prefill_chunk=64)), (one_device, replace(SMALL, slots=32)),
+  (eight_devices, replace(SMALL, slots=32)), (eight_devices, replace(SMALL, slots=8, cache_tokens=4_096, page=64)),
+], ids=["rows", "pages in blocks", "pages of blocks", "products in parts", "devices", "devices with pages"])
+def test_keys_in_blocks_draw_what_keys_in_rows_draw(monkeypatch, mesh, decoding):
+  config, asked = replace(EVERYTHING, head_dim=64, max_position=512), requests(4, 9, longest=150, max_new=120)
+  found, sampler = sample(asked, mesh(), config=config, decoding=decoding)
+  assert decoding.page != 16 or sampler.stats["preempted"] > 0
+  monkeypatch.setattr(kv, "_blocked", lambda *_: False)
+  assert_same(found, sample(asked, config=config)[0])
 
 
 @pytest.mark.parametrize("shape", [WIDE, LONG], ids=["wide", "long"])
