@@ -154,6 +154,8 @@ def _put_rows(leaf, new, at):
 
   def keys(row, new, at):  # in the blocks that it falls into
     n, _, w = row.shape[1:]
+    if n == 1:
+      return jax.lax.dynamic_update_slice_in_dim(row, new[:, None], at, axis=3)
     count = min(n, -(-new.shape[2] // w) + 1)
     first = jnp.clip(at // w, 0, n - count)
     blocks = in_blocks(jax.lax.dynamic_slice_in_dim(row, first, count, axis=1), count * w)[:, 0]
@@ -303,7 +305,8 @@ def attend(q, past: dict, recent: dict, lengths, newest, scale: float, values: i
   n, w = old.shape[2], old.shape[4]
   old = old * (scale * in_blocks(past["k_scale"], w) if "k_scale" in past else scale)
   in_past = (jnp.arange(n * w, dtype=jnp.int32)[None] < lengths[:, None]).reshape(B, 1, n, 1, w)
-  old = old + jnp.where(in_past, 0, MASKED)  # a sum becomes one operation with the product on a CPU
+  # A sum becomes one operation with the product in blocks, on a CPU; a choice with that in rows, on a TPU.
+  old = jnp.where(in_past, old, MASKED) if n == 1 else old + jnp.where(in_past, 0, MASKED)
   in_recent = (jnp.arange(new.shape[3], dtype=jnp.int32)[None] < newest[:, None])[None, None]
   new = jnp.where(in_recent, new, MASKED)
   top = jnp.maximum(jnp.max(old, axis=(2, 4)), jnp.max(new, axis=-1))
