@@ -11,6 +11,8 @@ also their scales, k_scale [B, K, n, 1, w] and v_scale [B, K, S, 1]; of latent a
 elements are the values. Keys lie with their slots last: then scores and values are both sums along contiguous memory. A row
 is one block but where `key_block` says otherwise. The recent buffer has no blocks: k [B, K, h, R], v [B, K, R, u].
 """
+from platform import machine
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,13 +61,12 @@ def leaf_spec(config: ModelConfig) -> P:
 
 
 def _blocked(head_dim: int, latent: bool) -> bool:
-  """Whether a row's keys lie in blocks of 64 slots, or of a page's: on a CPU only.
+  """Whether a row's keys lie in blocks of 64 slots, or of a page's: on x86 only, as nothing else was measured.
 
-  There a block is read from one end to the other, while a product with a whole row touches as many places as a key has
-  elements; XLA (jaxlib 0.10) also makes one operation of that product, the mask and the softmax's exponentials. On two cores
-  attention takes 7 to 17% less time so. Shorter heads gain nothing.
+  There a block is read from one end to the other, while a product with a whole row touches as many places at a time as a key
+  has elements. On two cores attention takes 6 to 17% less time so from 500 slots on; shorter heads gain nothing.
   """
-  return platform() == "cpu" and head_dim >= 64 and not latent
+  return platform() == "cpu" and machine() in ("x86_64", "AMD64") and head_dim >= 64 and not latent
 
 
 def key_block(head_dim: int, latent: bool, slots: int) -> int:
