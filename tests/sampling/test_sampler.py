@@ -160,7 +160,11 @@ def test_keys_in_blocks_draw_what_keys_in_rows_draw(monkeypatch, mesh, decoding)
   found, sampler = sample(asked, mesh(), config=config, decoding=decoding)
   assert decoding.page != 16 or sampler.stats["preempted"] > 0
   monkeypatch.setattr(kv, "_blocked", lambda *_: False)
-  assert_same(found, sample(asked, config=config)[0])
+  in_rows = replace(SMALL, slots=7, prefill_rows=3)  # sizes of its own: what is compiled for others has keys in blocks
+  assert_same(found, sample(asked, config=config, decoding=in_rows)[0])
+  with jax.set_mesh(one_device()):
+    layers = generate.empty_cache(config=config, slots=(in_rows.slots, 256), dtype="float32", int8=False)
+  assert layers[0]["k"].shape == (7, 2, 1, 64, 256)
 
 
 @pytest.mark.parametrize("shape", [WIDE, LONG], ids=["wide", "long"])
