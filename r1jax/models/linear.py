@@ -98,12 +98,12 @@ def spread(x: jax.Array, weights: tuple[jax.Array, ...]) -> tuple[jax.Array, ...
 
   Positions of x that are split over tensor are gathered, once for all.
   """
-  whole = _gathered(x)
-  return tuple(_product(whole, used(w, x.dtype)) for w in weights)
+  return _spread_forward(x, weights)[0]
 
 
 def _spread_forward(x, weights):
-  return spread(x, weights), (x, weights)
+  whole = _gathered(x)
+  return tuple(_product(whole, used(w, x.dtype)) for w in weights), (x, weights)
 
 
 def _spread_backward(kept, gradients):
@@ -121,11 +121,11 @@ spread.defvjp(_spread_forward, _spread_backward)
 def joined(x: jax.Array, w: jax.Array, positions) -> jax.Array:
   """x [B, T, F] times stored w [F, D], F split over tensor in both -> the sum [B, T, D], in the dtype of x. positions: the
   mesh axes that the sum's T is split over."""
-  return _sum_of_products("btf,fd->btd", [(x, used(w, x.dtype))], (_spec(x)[0], positions, None))
+  return _joined_forward(x, w, positions)[0]
 
 
 def _joined_forward(x, w, positions):
-  return joined(x, w, positions), (x, w)
+  return _sum_of_products("btf,fd->btd", [(x, used(w, x.dtype))], (_spec(x)[0], positions, None)), (x, w)
 
 
 def _joined_backward(positions, kept, gradient):
@@ -198,6 +198,7 @@ def over_chunks(f, carry, chunk: int, *arrays):
   if chunk >= N:
     return f(carry, arrays)
   n = -(-N // chunk)
+  chunk = min(chunk, -(-N // n // 8) * 8)  # chunks alike, so that little of the last one is padding
 
   def split(x):  # [P, N, ...] -> [n, P, chunk, ...]
     x = jnp.pad(x, [(0, 0), (0, n * chunk - N)] + [(0, 0)] * (x.ndim - 2))
