@@ -6,7 +6,6 @@ to one another: an array for each layer, as of one array for all layers the TPU 
 """
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_attention
 from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
 
@@ -57,6 +56,9 @@ def attend(q, k, v, pages, table, at, scale: float) -> tuple[jax.Array, jax.Arra
   q [B, K, G, h] and k, v [B, 1, K, h] of the new token of each sequence; table [B, n]: its pages, then numbers of no page.
   A sequence without pages writes nothing and reads anything.
   """
+  # Here, as Pallas takes a third of a second of every command.
+  from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_attention
+
   def local(q, k, v, pages, table, at):
     B, K, G, h = q.shape
     (rows, page), n = pages.shape[:2], table.shape[1]

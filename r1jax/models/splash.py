@@ -5,8 +5,6 @@ Letters as in attention.py. Where there is no TPU the kernel is interpreted, for
 """
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernel
-from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
 from r1jax.errors import InputError
 from r1jax.sharding import platform
@@ -25,13 +23,19 @@ def block(length: int) -> int:
 
 
 def _kernel(length: int, heads: int, interpret: bool):
+  """The kernel for rows of `length`, and the type of its segment ids."""
+  # Here, as Pallas takes a third of a second of every command.
+  from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernel
+  from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
   size = block(length)
   inner = min(size, COMPUTED)
   sizes = kernel.BlockSizes(  # the fused backward pass takes ten times the memory of the two kernels
     block_q=size, block_kv=size, block_kv_compute=inner, block_q_dkv=size, block_kv_dkv=size, block_kv_dkv_compute=inner,
     block_q_dq=size, block_kv_dq=size)
-  return kernel.make_splash_mha(masks.MultiHeadMask([masks.CausalMask((length, length))] * heads), head_shards=1,
+  made = kernel.make_splash_mha(masks.MultiHeadMask([masks.CausalMask((length, length))] * heads), head_shards=1,
                                 q_seq_shards=1, block_sizes=sizes, residual_checkpoint_name="attention", interpret=interpret)
+  return made, kernel.SegmentIds
 
 
 def attend(q, k, v, positions, segments, scale: float) -> jax.Array:
@@ -43,11 +47,11 @@ def attend(q, k, v, positions, segments, scale: float) -> jax.Array:
   interpret = platform() != "tpu"
 
   def local(q, k, v, segments):
-    attention = _kernel(q.shape[1], q.shape[2], interpret)
+    attention, ids = _kernel(q.shape[1], q.shape[2], interpret)
     q = (q.astype(jnp.float32) * scale).astype(q.dtype)
 
     def row(q, k, v, segments):
-      out = attention(*(x.swapaxes(0, 1) for x in (q, k, v)), segment_ids=kernel.SegmentIds(segments, segments))
+      out = attention(*(x.swapaxes(0, 1) for x in (q, k, v)), segment_ids=ids(segments, segments))
       return out.swapaxes(0, 1)
     return jax.vmap(row)(q, k, v, segments)
 

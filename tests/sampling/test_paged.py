@@ -6,14 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
+from jax.experimental.pallas.ops.tpu import ragged_paged_attention as kernel_package
 from jax.experimental.pallas.ops.tpu.ragged_paged_attention.kernel import (
   MultiPageAsyncCopyDescriptor,
   ref_ragged_paged_attention,
 )
 from test_sampler import SMALL, WIDE, assert_same, requests, sample
 from tiny import EVERYTHING, eight_devices
-
-from r1jax.models import paged
 
 CONFIG = replace(EVERYTHING, head_dim=128)
 
@@ -48,7 +47,7 @@ def test_the_kernel_draws_what_a_dense_cache_draws(monkeypatch):
   pytest.param(WIDE, replace(SMALL, slots=4, cache_tokens=96), marks=pytest.mark.slow)], ids=["few pages", "repeated heads"])
 def test_pages_of_several_devices_draw_what_a_dense_cache_draws(monkeypatch, shape, decoding):
   """The interpreter stands still where devices share two cores, so a plain function takes the kernel's place."""
-  monkeypatch.setattr(paged, "ragged_paged_attention", read_densely)
+  monkeypatch.setattr(kernel_package, "ragged_paged_attention", read_densely)
   expected = sample(requests(), config=CONFIG)[0]
   decoding = replace(decoding, paged_attention="kernel")
   found, sampler = sample(requests(), eight_devices(shape), config=CONFIG, decoding=decoding)
