@@ -1,6 +1,9 @@
 """The mesh, the rules from logical axes to mesh axes, and host arrays in their shards."""
 
 import dataclasses
+import subprocess
+import sys
+from platform import libc_ver
 
 import jax
 import numpy as np
@@ -138,3 +141,35 @@ def test_a_batch_has_as_many_parts_as_there_are_data_parallel_devices(shape, par
   assert batch_parts(mesh) == parts
   array = put_batch(mesh, np.zeros((8, 2), np.float32))
   assert array.sharding.shard_shape(array.shape) == (8 // parts, 2)
+
+
+# Memory of a CPU
+
+UPDATES = """
+import contextlib, resource, sys
+import jax, jax.numpy as jnp
+from r1jax.sharding import MeshShape, make_mesh, reused_memory
+
+def new_pages(block):
+  before, y = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, x
+  with block():
+    for _ in range(5):
+      y = product(y)
+  y.block_until_ready()
+  return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+with jax.set_mesh(make_mesh(MeshShape())):
+  x = jnp.ones((3_000, 8))
+  product = jax.jit(lambda x: jnp.sin(x @ x.T) @ x / 1e4)  # 36 MB in between: 9,000 pages
+  outside = new_pages(contextlib.nullcontext)
+  new_pages(reused_memory)  # the first time they are new
+  print(outside, new_pages(reused_memory))
+"""
+
+
+@pytest.mark.skipif(libc_ver()[0] != "glibc", reason="what glibc does with memory that is free")
+def test_a_program_finds_the_memory_of_the_one_before_in_reused_memory():
+  done = subprocess.run([sys.executable, "-c", UPDATES], capture_output=True, text=True, timeout=120)
+  assert done.returncode == 0, done.stderr
+  outside, within = map(int, done.stdout.split())
+  assert outside > 40_000 and within < 1_000, done.stdout

@@ -26,7 +26,7 @@ from r1jax.records import Episode, Piece, Request
 from r1jax.sampling import generate
 from r1jax.sampling.choice import RowSampling, Sampling
 from r1jax.sampling.slots import DenseSlots, PagedSlots, Prefilled, Prefix, bucket
-from r1jax.sharding import DATA, batch_parts, put_batch
+from r1jax.sharding import DATA, batch_parts, platform, put_batch
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,8 @@ class Session:
         self.sequences[slot] = None
 
   def pieces(self) -> Iterator[list[Piece]]:
-    """Yields what each segment has added, while the device works on the next one, until nothing is left to sample; after
-    more has been added, call it again. Call under jax.set_mesh."""
+    """Yields what each segment has added, while the device works on the next one (a CPU waits), until nothing is left to
+    sample; after more has been added, call it again. Call under jax.set_mesh."""
     pieces: list[Piece] = []
     while self.queue or any(self.sequences):
       while not self.queue and self._shrink():
@@ -210,6 +210,9 @@ class Session:
       if pieces:
         yield pieces
       pieces = self._collect(jax.device_get(segment))
+      if pieces and platform() == "cpu":  # whose next segment is done when its dispatch returns: see sharding.py
+        yield pieces
+        pieces = []
     if pieces:
       yield pieces
 

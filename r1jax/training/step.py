@@ -13,7 +13,7 @@ import optax
 
 from r1jax.errors import InputError
 from r1jax.records import PackedRows, TrainState
-from r1jax.sharding import put_batch
+from r1jax.sharding import put_batch, reused_memory
 
 
 def init_state(params, optimizer: optax.GradientTransformation) -> TrainState:
@@ -40,17 +40,18 @@ class Step:
     jax.set_mesh.
 
     Returns the next state and metrics as scalars on the devices: `loss`, `grad_norm` and those of the loss, summed (their
-    maximum where the name ends in `_max`). Nothing here waits for the devices. InputError for no microbatch.
+    maximum where the name ends in `_max`). Nothing here waits for devices, but for a CPU. InputError for no microbatch.
     """
     sums = None
-    for microbatch in microbatches:
-      if any(isinstance(x, np.ndarray) for x in jax.tree.leaves(microbatch)):
-        microbatch = put_batch(jax.sharding.get_mesh(), microbatch)
-      sums = self.zeros(state.params, microbatch) if sums is None else sums
-      sums = self.accumulate(state.params, sums, microbatch)
-    if sums is None:
-      raise InputError("update: microbatches", "none", "Give at least one.")
-    return self.apply(state, sums)
+    with reused_memory():
+      for microbatch in microbatches:
+        if any(isinstance(x, np.ndarray) for x in jax.tree.leaves(microbatch)):
+          microbatch = put_batch(jax.sharding.get_mesh(), microbatch)
+        sums = self.zeros(state.params, microbatch) if sums is None else sums
+        sums = self.accumulate(state.params, sums, microbatch)
+      if sums is None:
+        raise InputError("update: microbatches", "none", "Give at least one.")
+      return self.apply(state, sums)
 
 
 def make_step(loss_fn: Callable, optimizer: optax.GradientTransformation) -> Step:

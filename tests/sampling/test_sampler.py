@@ -339,6 +339,15 @@ def assert_whole(pieces, expected):
     np.testing.assert_array_equal(np.concatenate([p.logprobs for p in some]), some[-1].episode.logprobs)
 
 
+def test_on_a_cpu_a_segment_is_read_before_the_next_one_is_dispatched(warm, monkeypatch):
+  opened, dispatched, seen = session(SMALL, longest=28), [], []
+  dispatch = opened._dispatch
+  monkeypatch.setattr(opened, "_dispatch", lambda: dispatched.append(None) or dispatch())
+  opened.add(requests()[:7])
+  read(opened, lambda number: seen.append(len(dispatched)))
+  assert seen == list(range(1, len(seen) + 1)) and len(seen) > 2
+
+
 @pytest.mark.parametrize("decoding", [SMALL, replace(SMALL, cache_tokens=96)], ids=["dense", "paged"])
 def test_requests_that_join_later_are_sampled_as_if_they_had_been_there(warm, decoding):
   opened, asked = session(decoding, longest=28), requests()
