@@ -103,8 +103,8 @@ def spread(x: jax.Array, weights: tuple[jax.Array, ...]) -> tuple[jax.Array, ...
 
 
 # Called and not repeated, here and in `joined`: a policy of jax.checkpoint does not look into it, so that "dots" computes
-# these products again. To keep them takes 2% off a large update on a CPU, but its temporaries grow by a fifth: where they
-# pass 32 MiB, malloc takes new pages for every microbatch, and r1_zero_tiny's update takes 50% longer.
+# these products again. To keep them takes 2% off a large update on a CPU, but its temporaries grow by a fifth. Where they
+# pass 32 MiB and memory is not reused (sharding.reused_memory), r1_zero_tiny's update takes 50% longer so.
 def _spread_forward(x, weights):
   return spread(x, weights), (x, weights)
 
