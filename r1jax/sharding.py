@@ -72,9 +72,12 @@ class MeshShape:
 def make_mesh(shape: MeshShape, devices: list | None = None) -> Mesh:
   """The explicit mesh of all axes over `devices` (default: all of this run's); InputError where they cannot form it.
 
-  An axis of the mesh may take a part of a physical one: fsdp 32 x tensor 2 on a torus of 4 x 4 x 4.
+  An axis of the mesh may take a part of a physical one: fsdp 32 x tensor 2 on a torus of 4 x 4 x 4. Where no devices are
+  given and nobody has asked JAX for one yet, programs on a CPU run in the thread that calls them, for `reused_memory`.
   """
-  devices = _own_devices() if devices is None else devices
+  if devices is None:
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    devices = jax.devices()
   sizes = shape.resolve(len(devices))
   try:
     grid = create_device_mesh(sizes, devices, allow_split_physical_axes=True)
@@ -82,13 +85,6 @@ def make_mesh(shape: MeshShape, devices: list | None = None) -> Mesh:
     raise InputError("mesh", f"{' x '.join(map(str, sizes))} on this slice: {error}",
                      "Give axes that the sides of the slice can be cut into, or another slice.") from None
   return Mesh(grid, MESH_AXES, axis_types=(AxisType.Explicit,) * len(MESH_AXES))
-
-
-def _own_devices() -> list:
-  """This run's devices. A CPU runs a program in the thread that calls it, for `reused_memory`; that has no effect once
-  somebody has asked for a device."""
-  jax.config.update("jax_cpu_enable_async_dispatch", False)
-  return jax.devices()
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def test_a_batch_has_as_many_parts_as_there_are_data_parallel_devices(shape, par
 # Memory of a CPU
 
 UPDATES = """
-import contextlib, resource, sys
+import contextlib, resource
 import jax, jax.numpy as jnp
 from r1jax.sharding import MeshShape, make_mesh, reused_memory
 

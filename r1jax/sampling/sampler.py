@@ -210,7 +210,7 @@ class Session:
       if pieces:
         yield pieces
       pieces = self._collect(jax.device_get(segment))
-      if pieces and platform() == "cpu":  # whose next segment is done when its dispatch returns: see sharding.py
+      if pieces and platform() == "cpu":  # a dispatch returns there when its segment is done: sharding.make_mesh
         yield pieces
         pieces = []
     if pieces:
