@@ -135,8 +135,8 @@ class Compute:
 
   dtype: of activations and of the weights at use; parameters and optimizer stay float32.
   remat: what a layer keeps for the backward pass beside its input, and does not compute again: "nothing", "attention" (its
-    queries, keys, values and output), "dots" (its output and products with weights, but for those of the projections around
-    attention), "everything". None: the fastest on the platform, see transformer.py.
+    queries, keys, values and output), "dots" (its output and products with weights), "everything". None: the fastest on the
+    platform, see transformer.py.
   attention_chunk: queries of a block where attention is "chunks": scores are [.., chunk, T], never [.., T, T].
   logprob_chunk: tokens a device whose logits exist at one time when log-probs are computed.
   attention: "chunks" is XLA's own operations on blocks of attention_chunk queries, "splash" a kernel for TPUs on blocks of

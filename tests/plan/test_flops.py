@@ -111,7 +111,7 @@ def test_ideal_counts_of_sampling_add_up_to_those_of_a_response():
 def test_recomputation_shows_in_the_count_of_an_update():
   config, mesh, T = FAMILIES["llama"], eight_devices(), 64
   found = {}
-  for remat in ("nothing", "everything"):
+  for remat in ("nothing", "dots", "everything"):
     compute = Compute(dtype="float32", remat=remat, attention_chunk=T, logprob_chunk=16)
     step = grpo_step(config, compute, AdamW(lr=1e-3), 1.0, 10.0, 10.0, 0.0, KLEstimator.K3)
     f32 = (jnp.float32, ())
@@ -125,6 +125,7 @@ def test_recomputation_shows_in_the_count_of_an_update():
   # Of a layer all but its last product, which no gradient needs.
   body -= config.num_layers * config.d_ff * config.d_model
   assert found["nothing"] - found["everything"] == pytest.approx(4 * T * 2 * body + 4 * T * T * pair, rel=0.01)
+  assert found["dots"] == found["everything"]
 
 
 def test_splash_attention_counts_the_blocks_that_it_does_not_skip():
