@@ -40,7 +40,9 @@ def remat_policy(remat: str, offload: bool):
       offload_dst="pinned_host")
   else:
     named = policies.save_only_these_names(*kept)
-  return policies.save_from_both_policies(policies.dots_with_no_batch_dims_saveable, named) if remat == "dots" else named
+  dots = policies.dots_with_no_batch_dims_saveable
+  # Not save_from_both_policies, which knows no offloading.
+  return named if remat != "dots" else lambda *place, **given: dots(*place, **given) or named(*place, **given)
 
 
 def gathered(w: jax.Array, axes: tuple[str, ...], dtype) -> jax.Array:

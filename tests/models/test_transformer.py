@@ -124,7 +124,8 @@ def plain():
 
 
 @pytest.mark.parametrize("compute", [Compute(remat="nothing", attention_chunk=4), Compute(remat="attention"),
-                                     Compute(remat="dots", attention_chunk=1), Compute(remat="nothing", offload=True)],
+                                     Compute(remat="dots", attention_chunk=1), Compute(remat="nothing", offload=True),
+                                     Compute(remat="dots", offload=True)],
                          ids=lambda c: c.remat + " offloaded" * c.offload)
 def test_remat_matches_no_remat(plain, compute):
   hidden, gradients = computed(one_device(), compute)
